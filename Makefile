@@ -1,0 +1,36 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: help setup demo test lint fmt faults clean
+help:  ## what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+.venv/.installed: pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here: install Python 3.11 or name yours, make PYTHON=..."; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check --quiet --editable ".[test]"
+	@touch $@
+
+setup: .venv/.installed  ## a virtual environment in .venv with the package and what its tests need
+
+demo: setup  ## the whole recipe on rendered pictures, on this machine, in minutes
+	$(BIN)/ocr-ray demo
+
+test: setup  ## all tests
+	$(BIN)/python -m pytest
+
+lint: setup  ## style, types, and which floor may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy ocr_ray examples
+	$(BIN)/lint-imports
+
+fmt: setup  ## puts the code in shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+faults: setup  ## only the tests that kill processes
+	$(BIN)/python -m pytest tests/faults
+
+clean:  ## removes the virtual environment and caches; keeps runs/
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,248 @@
+"""Arguments in, one call, one line out. Heavy imports wait inside the commands, so that --help is quick."""
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ocr_ray.errors import UserError
+
+STOPPED = 130
+"""Exit code after Ctrl-C or SIGTERM, as shells have it."""
+
+app = typer.Typer(
+    help="Text detectors that are tiny and accurate on your pictures: PP-OCRv3's distillation, searched on Ray.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Label files: check them, convert them, or render a set.", no_args_is_help=True)
+weights_app = typer.Typer()
+app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
+
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, e.g. optim.lr=0.0005", metavar="KEY=VALUE...")]
+Config = Annotated[Path, typer.Argument(help="a recipe, e.g. configs/ppocrv3_det_cml.yaml")]
+Name = Annotated[str | None, typer.Option(help="of the run and its folder in the storage; absent: recipe and time")]
+Weights = Annotated[Path, typer.Argument(help=".safetensors, .pdparams, .onnx, .npz or a checkpoint folder")]
+Model = Annotated[str | None, typer.Option(help="sub-model of the file: Student, Student2 or Teacher")]
+Labels = Annotated[Path, typer.Argument(help="a label file: path<TAB>JSON, one picture a line")]
+Root = Annotated[Path | None, typer.Option(help="folder of the label file's paths; absent: its own folder")]
+
+
+@app.command("demo")
+def demo_command(
+    train: Annotated[Path | None, typer.Option(help="your training labels; absent: rendered pictures")] = None,
+    val: Annotated[Path | None, typer.Option(help="your validation labels; goes with --train")] = None,
+    out: Annotated[Path, typer.Option(help="folder for everything the demo makes")] = Path("demo"),
+) -> None:
+    """The whole recipe on this machine in minutes: teacher by DML, sweep of CML trials, the best student extracted.
+
+    On photographs of yours: `ocr-ray demo --train train_label.txt --val val_label.txt`
+
+    Example: `ocr-ray demo`
+    """
+    from ocr_ray.demo import run_demo
+
+    run_demo(out, train, val)
+
+
+@app.command("train")
+def train_command(
+    config: Config,
+    overrides: Overrides = None,
+    name: Name = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run of that --name")] = False,
+) -> None:
+    """Trains one recipe.
+
+    Example: `ocr-ray train configs/ppocrv3_det_student.yaml data.train=train.txt data.val=val.txt optim.epochs=5`
+    """
+    from ocr_ray.config import load_config
+    from ocr_ray.train import train
+
+    result = train(load_config(config, overrides or []), name=name, resume=resume)
+    typer.echo(f"hmean {result.hmean:.4f}  {result.best}")
+
+
+@app.command("tune")
+def tune_command(
+    config: Config,
+    space: Annotated[Path, typer.Argument(help="a search space, e.g. search_spaces/cml_loss_weights.yaml")],
+    overrides: Overrides = None,
+    name: Name = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the sweep of that --name")] = False,
+) -> None:
+    """Searches a space of loss weights and rates; each trial is a training run.
+
+    Example: `ocr-ray tune configs/ppocrv3_det_cml.yaml search_spaces/cml_loss_weights.yaml
+    teacher.weights=teacher.safetensors data.train=train.txt data.val=val.txt sweep.trials=16`
+    """
+    from ocr_ray.config import load_config
+    from ocr_ray.spaces import load_space
+    from ocr_ray.tune import sweep
+
+    cfg = load_config(config, overrides or [])
+    result = sweep(cfg, load_space(space, cfg), name=name, resume=resume)
+    Console(soft_wrap=True).print(result.table())
+    typer.echo(f"all runs: {result.ui_line}")
+    typer.echo(f"hmean {result.hmean:.4f}  {result.best}")
+
+
+@app.command("eval")
+def eval_command(
+    weights: Weights,
+    labels: Labels,
+    root: Root = None,
+    model: Model = None,
+    limit_side_len: Annotated[int | None, typer.Option(help="side in pixels, with --limit-type")] = None,
+    limit_type: Annotated[str | None, typer.Option(help="min: shortest side at least; max: longest at most")] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="the figures as JSON, alone on standard output")] = False,
+) -> None:
+    """Precision, recall and hmean of weights on labelled pictures.
+
+    Example: `ocr-ray eval runs/cml/best/student.safetensors val_label.txt --json`
+    """
+    from ocr_ray.predict import evaluate_file
+
+    evaluation = evaluate_file(weights, labels, root, model, limit_side_len, limit_type, progress=not json_out)
+    typer.echo(json.dumps(evaluation.as_dict()) if json_out else evaluation.one_line())
+
+
+@app.command("predict")
+def predict_command(
+    weights: Weights,
+    images: Annotated[list[Path], typer.Argument(help="pictures")],
+    out: Annotated[Path, typer.Option(help="folder for the overlays and predictions.txt")],
+    model: Model = None,
+) -> None:
+    """Finds text in pictures: overlays to look at, and a label file that PaddleOCR reads.
+
+    Example: `ocr-ray predict student.safetensors photo.jpg --out found`
+    """
+    from ocr_ray.predict import predict
+
+    typer.echo(predict(weights, images, out, model))
+
+
+@app.command("extract")
+def extract_command(
+    checkpoint: Weights,
+    out: Annotated[Path, typer.Option(help=".safetensors or .pdparams")],
+    model: Annotated[str, typer.Option(help="Student, Student2 or Teacher")] = "Student",
+) -> None:
+    """Takes one net out of a file or checkpoint that holds several.
+
+    Example: `ocr-ray extract best_accuracy.pdparams --model Student --out student.safetensors`
+    """
+    from ocr_ray.weights.extract import extract
+
+    typer.echo(extract(checkpoint, model, out))
+
+
+@app.command("convert")
+def convert_command(
+    source: Weights,
+    out: Annotated[Path, typer.Argument(help=".safetensors or .pdparams")],
+) -> None:
+    """From one format of weights to another, by suffix.
+
+    Example: `ocr-ray convert student.safetensors student.pdparams`
+    """
+    from ocr_ray.weights.extract import convert
+
+    typer.echo(convert(source, out))
+
+
+@weights_app.callback(invoke_without_command=True)
+def weights_command(context: typer.Context) -> None:
+    """Lists the recipe's published starting points, or fetches one.
+
+    Example: `ocr-ray weights`
+    """
+    if context.invoked_subcommand is None:
+        from ocr_ray.weights.published import table
+
+        Console().print(table())
+
+
+@weights_app.command("fetch")
+def fetch_command(name: Annotated[str, typer.Argument(help="as `ocr-ray weights` lists it")]) -> None:
+    """Brings one into the cache and says where it lies.
+
+    Example: `ocr-ray weights fetch resnet50_vd_ssld`
+    """
+    from ocr_ray.weights.published import fetch
+
+    typer.echo(fetch(name))
+
+
+@data_app.command("check")
+def check_command(
+    train: Annotated[list[Path], typer.Argument(help="label files")],
+    val: Annotated[list[Path] | None, typer.Option(help="label files of the validation set")] = None,
+    root: Root = None,
+) -> None:
+    """Reads every label and every picture before a run wastes a night; exit code 1 when something would be dropped.
+
+    Example: `ocr-ray data check train_label.txt --val val_label.txt`
+    """
+    from ocr_ray.data.check import check_labels
+
+    report = check_labels(train, val or [], root)
+    Console(soft_wrap=True).print(report.text())
+    raise typer.Exit(1 if report.would_drop else 0)
+
+
+@data_app.command("icdar2015")
+def icdar2015_command(
+    images: Annotated[Path, typer.Argument(help="folder of img_N.jpg")],
+    gt: Annotated[Path, typer.Argument(help="folder of gt_img_N.txt")],
+    out: Annotated[Path, typer.Option(help="label file to write")],
+) -> None:
+    """Official ICDAR2015 folders to a label file.
+
+    Example: `ocr-ray data icdar2015 ch4_training_images ch4_training_localization_transcription_gt
+    --out train_label.txt`
+    """
+    from ocr_ray.data.icdar2015 import convert_icdar2015
+
+    typer.echo(convert_icdar2015(images, gt, out))
+
+
+@data_app.command("synth")
+def synth_command(
+    out: Annotated[Path, typer.Argument(help="folder to make")],
+    train: Annotated[int, typer.Option(help="training pictures")] = 200,
+    val: Annotated[int, typer.Option(help="validation pictures")] = 24,
+    seed: int = 0,
+) -> None:
+    """Renders scene text with exact polygons, straight and curved.
+
+    Example: `ocr-ray data synth synth --train 200 --val 24`
+    """
+    from ocr_ray.data.synth import SynthConfig, render_set
+
+    render_set(out, SynthConfig(train=train, val=val), seed)
+    typer.echo(f"{out}/train_label.txt  {out}/val_label.txt")
+
+
+def main() -> None:
+    """The command `ocr-ray`: a mistake of the user is one line on standard error and exit code 2; Ctrl-C is 130."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        app()
+    except UserError as e:
+        print(f"ocr-ray: {e}", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit as e:
+        if e.code == STOPPED:  # typer's answer to Ctrl-C, which says nothing
+            print("ocr-ray: stopped", file=sys.stderr)
+        raise

@@ -1,0 +1,222 @@
+"""The three recipes as typed, frozen configs; read from YAML and from `key=value`, with errors of one line.
+
+A config file is one whole recipe: its `recipe` says which (`dml`, `cml` or `student`), and what it leaves out has the
+default below. Dotted keys (`loss.dml.weight`, `optim.lr`) are the same in files, on the command line, in search spaces
+and in MLflow.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from ocr_ray.data.augment import AugmentConfig
+from ocr_ray.data.normalize import NormalizeConfig
+from ocr_ray.data.targets import TargetConfig
+from ocr_ray.engine.evaluate import EvalConfig
+from ocr_ray.engine.loop import RunConfig
+from ocr_ray.engine.optim import OptimConfig
+from ocr_ray.errors import ConfigError
+from ocr_ray.losses.combined import CMLRecipeLoss, DMLRecipeLoss, StudentRecipeLoss
+from ocr_ray.models.detector import DetectorConfig, teacher_config
+from ocr_ray.settings import ClusterConfig, SweepConfig, TrackingConfig
+from ocr_ray.typed import from_plain, read_yaml, to_plain, with_values
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A net that is trained, and where its weights start."""
+
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    weights: str | None = None
+    """File to start from: ours, `.pdparams`, `.onnx`; absent: the reference's random initialisation."""
+    may_be_new: tuple[str, ...] = ()
+    """Prefixes of names that the file need not hold, e.g. `head.thresh` for the released ONNX, or `neck` and `head`
+    for a backbone. They keep their random initialisation, and are trained alone first (`run.new_parts_steps`)."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The frozen net of CML."""
+
+    detector: DetectorConfig | None = None
+    """Absent: read off the names and shapes in `weights`."""
+    weights: str | None = None
+    model: str | None = None
+    """Which sub-model of `weights`: `Teacher`, `Student` or `Student2`. Absent: the first of these that it holds."""
+    batch_stats: bool = False
+    """True: as in the reference, where the frozen teacher normalises by batch statistics and its running statistics
+    drift. False: in eval mode, so that its answer depends on one picture alone."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Label files, and how pictures and target maps are made from them."""
+
+    train: tuple[str, ...] = ()
+    """Label files, one picture a line: `path<TAB>[{"transcription": ..., "points": [[x, y], ...]}, ...]`."""
+    val: tuple[str, ...] = ()
+    val_size: int | None = None
+    """So many pictures of val, evenly spaced, where all of them would take too long; absent: all."""
+    root: str | None = None
+    """Folder that the labels' paths are relative to. Absent: each label file's own folder."""
+    ratios: tuple[float, ...] = ()
+    """Share of each file in `train` that is used; absent: all of each."""
+    batch_size: int = 8
+    """Pictures a step and worker."""
+    epoch_size: int | None = None
+    """Pictures an epoch over all workers. Absent: every picture once. Evaluation, checkpoints and the scheduler of a
+    sweep go by epochs, so a large set may want short ones and a small set long ones."""
+    num_workers: int = 4
+    """Loader processes of each worker; 0 loads in the worker itself."""
+    max_failed: float = 0.01
+    """A run stops when a larger share of its pictures could not be read."""
+    normalize: NormalizeConfig = field(default_factory=NormalizeConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    targets: TargetConfig = field(default_factory=TargetConfig)
+
+    def __post_init__(self) -> None:
+        for key, value in (
+            ("batch_size", self.batch_size),
+            ("epoch_size", self.epoch_size),
+            ("val_size", self.val_size),
+        ):
+            if value is not None and value < 1:
+                raise ConfigError(f"data.{key}: expected at least 1, found {value}")
+        if self.ratios and len(self.ratios) != len(self.train):
+            raise ConfigError(
+                f"data.ratios: expected one for each of the {len(self.train)} files of data.train, "
+                f"found {len(self.ratios)}"
+            )
+        for ratio in self.ratios:
+            if not 0 < ratio <= 1:
+                raise ConfigError(f"data.ratios: expected more than 0 and at most 1, found {ratio:g}")
+
+
+def _teacher_model() -> ModelConfig:
+    return ModelConfig(detector=teacher_config())
+
+
+@dataclass(frozen=True)
+class DMLConfig:
+    """Two large nets that teach each other; the better one is the teacher of CML."""
+
+    recipe: Literal["dml"] = "dml"
+    student: ModelConfig = field(default_factory=_teacher_model)
+    loss: DMLRecipeLoss = field(default_factory=DMLRecipeLoss)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    ray: ClusterConfig = field(default_factory=ClusterConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass(frozen=True)
+class CMLConfig:
+    """Two light students that learn from a frozen teacher, from each other and from the labels."""
+
+    recipe: Literal["cml"] = "cml"
+    student: ModelConfig = field(default_factory=ModelConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    loss: CMLRecipeLoss = field(default_factory=CMLRecipeLoss)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    ray: ClusterConfig = field(default_factory=ClusterConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """One light net on labels alone; the quick way to fine-tune."""
+
+    recipe: Literal["student"] = "student"
+    student: ModelConfig = field(default_factory=ModelConfig)
+    loss: StudentRecipeLoss = field(default_factory=StudentRecipeLoss)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    ray: ClusterConfig = field(default_factory=ClusterConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+RecipeConfig = DMLConfig | CMLConfig | StudentConfig
+RECIPES: tuple[type[DMLConfig], type[CMLConfig], type[StudentConfig]] = (DMLConfig, CMLConfig, StudentConfig)
+
+
+def recipe_from_plain(plain: dict[str, Any], source: str) -> RecipeConfig:
+    """The recipe that `plain["recipe"]` names. Raises: ConfigError naming `source` and the key."""
+    classes = {cls().recipe: cls for cls in RECIPES}
+    name = plain.get("recipe")
+    if name not in classes:
+        raise ConfigError(f"{source}: recipe: expected one of {', '.join(classes)}, found {name!r}")
+    return from_plain(classes[name], plain, source)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RecipeConfig:
+    """A recipe file with `key=value` overrides, which are YAML values (`optim.lr=5e-4`, `data.train=[a.txt,b.txt]`).
+
+    Raises: ConfigError naming the file or the override, the key, and what was expected or the nearest key.
+    """
+    cfg = recipe_from_plain(read_yaml(path, "keys to values"), str(path))
+    return override(cfg, overrides)
+
+
+def override(cfg: RecipeConfig, overrides: Sequence[str]) -> RecipeConfig:
+    """`cfg` with each `key=value` in place. Raises: ConfigError naming the override."""
+    values: dict[str, Any] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"{text}: expected key=value, e.g. optim.lr=0.0005")
+        try:
+            values[key.strip()] = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))["value"]  # type: ignore[call-overload,index]
+        except (YAMLError, OmegaConfBaseException) as e:
+            raise ConfigError(f"{text}: not a YAML value: {' '.join(str(e).split())}") from e
+    return with_values(cfg, values, "command line") if values else cfg
+
+
+def to_yaml(cfg: RecipeConfig) -> str:
+    """The whole recipe, every key with its value in force, as `load_config` reads it."""
+    return OmegaConf.to_yaml(OmegaConf.structured(cfg))
+
+
+def config_digest(cfg: RecipeConfig) -> str:
+    """16 hexadecimal digits of what decides a run's numbers: all but where it runs, is searched and written down."""
+    plain = to_plain(cfg)
+    for key in ("ray", "sweep", "tracking"):
+        del plain[key]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def with_paths_resolved(cfg: RecipeConfig, base: Path) -> RecipeConfig:
+    """`cfg` with relative paths made absolute from `base`, since workers run in folders of their own."""
+
+    def absolute(path: str) -> str:
+        return str((base / path).resolve())
+
+    data = dataclasses.replace(
+        cfg.data,
+        train=tuple(absolute(p) for p in cfg.data.train),
+        val=tuple(absolute(p) for p in cfg.data.val),
+        root=cfg.data.root and absolute(cfg.data.root),
+    )
+    student = dataclasses.replace(cfg.student, weights=cfg.student.weights and absolute(cfg.student.weights))
+    ray = dataclasses.replace(cfg.ray, storage=absolute(cfg.ray.storage))
+    cfg = dataclasses.replace(cfg, data=data, student=student, ray=ray)
+    if isinstance(cfg, CMLConfig) and cfg.teacher.weights:
+        cfg = dataclasses.replace(cfg, teacher=dataclasses.replace(cfg.teacher, weights=absolute(cfg.teacher.weights)))
+    return cfg

@@ -1,0 +1,1 @@
+"""From label lines and photographs to batches with their targets."""

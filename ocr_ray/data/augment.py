@@ -1,0 +1,244 @@
+"""Flip, rotation, scale and crop of a training picture: drawn from its polygons, then done in one warp.
+
+The geometry is drawn first and needs no pixel, only the picture's size. The picture is then read as small as the crop
+allows, and a single affine map takes it into the crop: no rotated or threefold enlarged copy is ever made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ocr_ray.data.copy_paste import CopyPasteConfig
+from ocr_ray.data.images import Image
+from ocr_ray.data.reduced import ReducedImage, Reduction
+from ocr_ray.errors import ConfigError
+from ocr_ray.geometry import affine
+from ocr_ray.geometry.affine import Affine
+
+Polygons = Sequence[NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How training pictures are varied; the defaults are the reference's."""
+
+    flip_probability: float = 0.5
+    """Of a mirrored picture, left to right."""
+    rotate_degrees: float = 10.0
+    """Turned by up to this much either way, corners black, size kept."""
+    scale_min: float = 0.5
+    scale_max: float = 3.0
+    """Resized by a factor between the two before the crop is drawn."""
+    crop_width: int = 960
+    crop_height: int = 960
+    """What the net sees, in pixels; a multiple of 32 each. Crops are scaled to fit, the rest is black."""
+    max_tries: int = 50
+    """Rectangles drawn before the whole picture is taken."""
+    min_crop_side_ratio: float = 0.1
+    """A crop's sides are at least this share of the picture's."""
+    copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
+
+    def __post_init__(self) -> None:
+        for key, share in (
+            ("flip_probability", self.flip_probability),
+            ("min_crop_side_ratio", self.min_crop_side_ratio),
+        ):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"data.augment.{key}: expected a number between 0 and 1, found {share:g}")
+        for key, side in (("crop_width", self.crop_width), ("crop_height", self.crop_height)):
+            if side < 32 or side % 32:
+                raise ConfigError(f"data.augment.{key}: expected a multiple of 32, found {side}")
+        if not 0 < self.scale_min <= self.scale_max:
+            raise ConfigError(
+                f"data.augment.scale_min: expected more than 0 and at most data.augment.scale_max={self.scale_max:g}, "
+                f"found {self.scale_min:g}"
+            )
+        if not 0 <= self.rotate_degrees <= 180:
+            raise ConfigError(
+                f"data.augment.rotate_degrees: expected a number from 0 to 180, found {self.rotate_degrees:g}"
+            )
+        if self.max_tries < 0:
+            raise ConfigError(f"data.augment.max_tries: expected at least 0, found {self.max_tries}")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A rectangle in whole pixels: its top left corner and its size."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What was drawn for one picture of `width` x `height` pixels.
+
+    In this order: mirrored where `flip`, turned by `degrees` within its own frame, resized by `scale`, cut to `crop`
+    (pixels of the resized picture), resized to fit `crop_width` x `crop_height` and laid into its top left corner.
+    """
+
+    width: int
+    height: int
+    flip: bool
+    degrees: float
+    scale: float
+    crop: Crop
+    crop_width: int
+    crop_height: int
+
+    @cached_property
+    def before_crop(self) -> Affine:
+        """Points of the picture to points of the flipped, turned and resized one."""
+        return _before_crop(self.width, self.height, self.flip, self.degrees, self.scale)
+
+    @cached_property
+    def matrix(self) -> Affine:
+        """Points of the picture to points of what the net sees."""
+        fit = self.fit
+        return affine.chain(self.before_crop, affine.translation(-self.crop.x, -self.crop.y), affine.scaling(fit, fit))
+
+    @property
+    def fit(self) -> float:
+        """By how much the crop is resized."""
+        return min(self.crop_width / self.crop.width, self.crop_height / self.crop.height)
+
+    @property
+    def filled(self) -> tuple[int, int]:
+        """Width and height of the part that shows the crop; what lies right of it and below is black."""
+        return max(1, int(self.crop.width * self.fit)), max(1, int(self.crop.height * self.fit))
+
+    @property
+    def reduction(self) -> Reduction:
+        """How much smaller the picture may be read; without it a crop that shrinks by more than two would alias."""
+        scale = affine.mean_scale(self.matrix)
+        return 8 if scale <= 1 / 8 else 4 if scale <= 1 / 4 else 2 if scale <= 1 / 2 else 1
+
+    def moved(self, polygons: Polygons) -> tuple[list[NDArray[np.float64]], list[int]]:
+        """The polygons as they lie in what the net sees, and which of the given ones they are.
+
+        Polygons entirely outside the filled part are left out; touching it is enough to stay. Nothing is clipped.
+        """
+        width, height = self.filled
+        moved = [affine.apply(self.matrix, polygon) for polygon in polygons]
+        kept = [i for i, polygon in enumerate(moved) if _touches(polygon, 0, 0, width, height)]
+        return [moved[i] for i in kept], kept
+
+    def picture(self, image: ReducedImage) -> Image:
+        """What the net sees, `(crop_height, crop_width, 3)`; bilinear, black where the picture does not reach."""
+        width, height = self.filled
+        if self.degrees == 0 and self.scale == 1 and image.pixels.shape[:2] == (self.height, self.width):
+            whole = image.pixels[:, ::-1] if self.flip else image.pixels
+            shown = cut(whole, self.crop, width, height)
+        else:
+            shown = _warp(image, self.matrix, width, height)
+        if (width, height) == (self.crop_width, self.crop_height):
+            return shown
+        canvas = np.zeros((self.crop_height, self.crop_width, 3), np.uint8)
+        canvas[:height, :width] = shown
+        return canvas
+
+
+def draw_augmentation(
+    polygons: Polygons, ignore: NDArray[np.bool_], width: int, height: int, cfg: AugmentConfig, rng: np.random.Generator
+) -> Augmentation:
+    """Draws flip, rotation, scale and crop for a picture of `width` x `height` pixels and its M polygons.
+
+    `ignore` is `(M,)`; ignored polygons do not guide the crop.
+    Source: reference names `IaaAugment` (its imgaug form, PaddleOCR up to 2.7) and `EastRandomCropData`. The order of
+    the draws is our own, see also `draw_crop`.
+    """
+    flip = bool(rng.random() < cfg.flip_probability)
+    degrees = float(rng.uniform(-cfg.rotate_degrees, cfg.rotate_degrees))
+    scale = float(rng.uniform(cfg.scale_min, cfg.scale_max))
+    to_scaled = _before_crop(width, height, flip, degrees, scale)
+    guides = [affine.apply(to_scaled, p) for p, ignored in zip(polygons, ignore, strict=True) if not ignored]
+    crop = draw_crop(guides, *_scaled_size(width, height, scale), cfg, rng)
+    return Augmentation(width, height, flip, degrees, scale, crop, cfg.crop_width, cfg.crop_height)
+
+
+def draw_crop(guides: Polygons, width: int, height: int, cfg: AugmentConfig, rng: np.random.Generator) -> Crop:
+    """A rectangle whose sides cut through no guide: they lie in columns and rows that no guide's extent covers.
+
+    Each side is drawn from a stretch of free columns (rows) that is itself drawn, so that a narrow gap between words
+    is as likely as a wide margin. A rectangle is taken when it is large enough and touches a guide. Where no column or
+    no row is free, or nothing is taken in `max_tries` tries, it is the whole picture.
+
+    Differs from the reference (`EastRandomCropData`) in three things, each a slip of its code: its last free stretch
+    is never used, so that the rightmost and the lowest text is rarely seen whole; text that begins left of or above
+    the picture covers nothing; and a picture without guides is shown whole or dropped, while here it gets the first
+    rectangle that is large enough, so that negatives come in all sizes too.
+    """
+    whole = Crop(0, 0, width, height)
+    columns, rows = _free_runs(guides, 0, width), _free_runs(guides, 1, height)
+    if not len(columns) or not len(rows):
+        return whole
+    least_width, least_height = max(1.0, cfg.min_crop_side_ratio * width), max(1.0, cfg.min_crop_side_ratio * height)
+    for _ in range(cfg.max_tries):
+        (x0, x1), (y0, y1) = _draw_sides(columns, rng), _draw_sides(rows, rng)
+        if x1 - x0 < least_width or y1 - y0 < least_height:
+            continue
+        if not guides or any(_touches(guide, x0, y0, x1, y1) for guide in guides):
+            return Crop(x0, y0, x1 - x0, y1 - y0)
+    return whole
+
+
+def cut(image: Image, crop: Crop, width: int, height: int) -> Image:
+    """The rectangle of a picture, resized (bilinear) to `width` x `height`."""
+    part = image[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
+    return np.asarray(cv2.resize(np.ascontiguousarray(part), (width, height)), np.uint8)
+
+
+def _scaled_size(width: int, height: int, scale: float) -> tuple[int, int]:
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _before_crop(width: int, height: int, flip: bool, degrees: float, scale: float) -> Affine:
+    scaled_width, scaled_height = _scaled_size(width, height, scale)
+    return affine.chain(
+        affine.horizontal_flip(width) if flip else affine.identity(),
+        affine.rotation(degrees, width, height),
+        affine.scaling(scaled_width / width, scaled_height / height),
+    )
+
+
+def _touches(polygon: NDArray[np.floating], x0: float, y0: float, x1: float, y1: float) -> bool:
+    """Whether the polygon's extent and the rectangle have a point in common."""
+    (left, top), (right, bottom) = polygon.min(axis=0), polygon.max(axis=0)
+    return bool(left <= x1 and right >= x0 and top <= y1 and bottom >= y0)
+
+
+def _free_runs(guides: Polygons, axis: int, size: int) -> NDArray[np.int64]:
+    """Stretches `(R, 2)` of columns (axis 0) or rows (axis 1), first and one past the last, that no guide covers."""
+    covered = np.zeros(size + 2, np.bool_)
+    covered[[0, -1]] = True  # what lies outside is not free
+    for guide in guides:
+        low, high = np.clip(np.rint([guide[:, axis].min(), guide[:, axis].max()]), 0, size).astype(int)
+        covered[low + 1 : high + 1] = True
+    return np.flatnonzero(np.diff(covered)).reshape(-1, 2)
+
+
+def _draw_sides(runs: NDArray[np.int64], rng: np.random.Generator) -> tuple[int, int]:
+    picked = runs[rng.integers(len(runs), size=2)]
+    one, other = rng.integers(picked[:, 0], picked[:, 1])
+    return int(min(one, other)), int(max(one, other))
+
+
+def _warp(image: ReducedImage, matrix: Affine, width: int, height: int) -> Image:
+    """The picture through `matrix` (from pixels of the whole picture) into `width` x `height` pixels."""
+    matrix = affine.chain(affine.scaling(image.pixel_width, image.pixel_height), matrix)
+    # Only the part that is looked at: cv2.warpAffine takes no picture of more than 32,766 pixels a side.
+    corners = affine.apply(affine.inverse(matrix), [(0, 0), (width, 0), (width, height), (0, height)])
+    size = np.array(image.pixels.shape[1::-1])
+    x0, y0 = np.clip(np.floor(corners.min(axis=0)) - 2, 0, size).astype(int)
+    x1, y1 = np.clip(np.ceil(corners.max(axis=0)) + 2, 0, size).astype(int)
+    if x0 >= x1 or y0 >= y1:
+        return np.zeros((height, width, 3), np.uint8)
+    to_part = affine.for_warp(affine.chain(affine.translation(float(x0), float(y0)), matrix))
+    part = image.pixels[y0:y1, x0:x1]
+    return np.asarray(cv2.warpAffine(part, to_part, (width, height), flags=cv2.INTER_LINEAR), np.uint8)

@@ -1,0 +1,209 @@
+"""Training samples as a pure function of (seed, epoch, index), and which of them come when, on which worker."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler, get_worker_info
+
+from ocr_ray.data.augment import Augmentation, AugmentConfig, Polygons, draw_augmentation
+from ocr_ray.data.batch import Failure, Item, Key, Targets
+from ocr_ray.data.copy_paste import Donors, paste_words
+from ocr_ray.data.images import Image, read_image
+from ocr_ray.data.labels import Sample
+from ocr_ray.data.reduced import read_jpeg_header, read_reduced, shrink
+from ocr_ray.data.targets import TargetConfig, draw_targets
+from ocr_ray.errors import DataError
+
+MAX_REPLACEMENTS = 10
+"""Samples drawn in place of a broken one before the run is told that the data cannot be read."""
+
+
+class TrainDataset(Dataset[Item]):
+    """Augmented pictures with their target maps; a key is `(epoch, index)`, see `TrainSampler`.
+
+    A sample depends on seed, epoch and index alone: not on the process that makes it, nor on what was made before.
+    """
+
+    def __init__(self, samples: Sequence[Sample], augment: AugmentConfig, targets: TargetConfig, seed: int) -> None:
+        self._samples = samples
+        self._augment = augment
+        self._targets = targets
+        self._seed = seed
+        self._donors = Donors(samples, augment.copy_paste.cache_mib)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, key: Key) -> Item:
+        """The sample of a key. One whose picture cannot be read gives its place to another, drawn from the key.
+
+        Raises: DataError when those that were drawn in its place could not be read either.
+        """
+        if get_worker_info() is not None:
+            cv2.setNumThreads(1)  # the loader's processes are the parallelism
+        epoch, index = key
+        failures: list[Failure] = []
+        order = np.random.default_rng((self._seed, epoch, index, 1)).integers(len(self._samples), size=MAX_REPLACEMENTS)
+        for candidate in (index, *order.tolist()):
+            try:
+                item = self._make((epoch, candidate))
+            except DataError as e:
+                failures.append(Failure((epoch, candidate), str(self._samples[candidate].image), str(e)))
+            else:
+                return replace(item, key=key, failures=(*failures, *item.failures))
+        raise DataError(
+            f"{failures[0].reason}; nor could any of {MAX_REPLACEMENTS} other pictures be read, "
+            f"the last because {failures[-1].reason}"
+        )
+
+    def _make(self, key: Key) -> Item:
+        """Raises: DataError when the picture cannot be read."""
+        epoch, index = key
+        sample, cfg = self._samples[index], self._augment
+        rng = np.random.default_rng((self._seed, epoch, index))
+        polygons, ignore = list[NDArray[np.floating]](sample.polygons), sample.ignore
+        failures: tuple[Failure, ...] = ()
+        if cfg.copy_paste.enabled and polygons:  # a picture without text stays without
+            image, polygons, failures = self._with_pasted_words(key, rng)
+            ignore = np.append(ignore, np.zeros(len(polygons) - len(ignore), np.bool_))
+            augmentation, picture = _augmented(image, polygons, ignore, cfg, rng)
+        else:
+            augmentation, picture = _read_augmented(sample.image, polygons, ignore, cfg, rng)
+        moved, kept = augmentation.moved(polygons)
+        drawn = draw_targets(moved, ignore[kept], cfg.crop_height, cfg.crop_width, self._targets)
+        return Item(
+            image=_channels_first(picture),
+            targets=Targets(
+                _tensor(drawn.shrink_map),
+                _tensor(drawn.shrink_mask),
+                _tensor(drawn.threshold_map),
+                _tensor(drawn.threshold_mask),
+            ),
+            key=key,
+            path=str(sample.image),
+            failures=failures,
+        )
+
+    def _with_pasted_words(
+        self, key: Key, rng: np.random.Generator
+    ) -> tuple[Image, list[NDArray[np.floating]], tuple[Failure, ...]]:
+        """The picture with another one's words on it and all polygons, clipped to the picture as in the reference.
+
+        Where the other one cannot be read the picture stays as it is, and the failure is told.
+        """
+        epoch, index = key
+        sample = self._samples[index]
+        image = read_image(sample.image)
+        polygons: list[NDArray[np.floating]] = list(sample.polygons)
+        failures: tuple[Failure, ...] = ()
+        donor = self._donors.draw(index, rng)
+        if donor is not None:
+            try:
+                words = self._donors.words(donor)
+            except DataError as e:
+                failures = (Failure((epoch, donor), str(self._samples[donor].image), str(e)),)
+            else:
+                image, pasted = paste_words(image, polygons, words, self._augment.copy_paste, rng)
+                polygons += pasted
+        height, width = image.shape[:2]
+        return image, [np.clip(p, 0, (width, height)) for p in polygons], failures
+
+
+class TrainSampler(Sampler[list[Key]]):
+    """Batches of `(epoch, index)` keys for one rank: the `batch_sampler` of a DataLoader over `TrainDataset`.
+
+    The samples come in an endless stream of seeded permutations. Epoch e takes `epoch_size` of them from place
+    `e * epoch_size` on, by default one whole permutation. The `epoch` in a key counts permutations, so that a sample
+    that comes twice in an epoch, or in an epoch that ends in mid-permutation, is never the same picture twice.
+
+    A step takes `world_size * batch_size` samples and deals each rank `batch_size` of them: which samples a step sees
+    depends on that product alone. The last step may be short. It has the same size on each rank, if need be by taking
+    up to `world_size - 1` samples from the epoch's start once more, as the reference does.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        epoch_size: int | None,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if num_samples < 1 or batch_size < 1 or (epoch_size is not None and epoch_size < 1):
+            raise ValueError(f"TrainSampler: {num_samples=}, {batch_size=}, {epoch_size=}, expected at least 1")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"TrainSampler: {rank=} with {world_size=}")
+        self._num_samples = num_samples
+        self._epoch_size = epoch_size or num_samples
+        self._batch_size = batch_size
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch, from 0, the next iteration gives."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Steps per epoch, the same on each rank."""
+        return -(-self._epoch_size // (self._batch_size * self._world_size))
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        keys = self._keys()
+        missing = -len(keys) % self._world_size
+        keys += (keys * (-(-missing // len(keys))))[:missing]
+        step_size = self._batch_size * self._world_size
+        for start in range(0, len(keys), step_size):
+            share = min(step_size, len(keys) - start) // self._world_size
+            mine = start + self._rank * share
+            yield keys[mine : mine + share]
+
+    def _keys(self) -> list[Key]:
+        place, end = self._epoch * self._epoch_size, (self._epoch + 1) * self._epoch_size
+        keys: list[Key] = []
+        while place < end:
+            turn, at = divmod(place, self._num_samples)
+            order = np.random.default_rng((self._seed, turn)).permutation(self._num_samples)
+            taken = order[at : at + end - place].tolist()
+            keys += [(turn, index) for index in taken]
+            place += len(taken)
+        return keys
+
+
+def _read_augmented(
+    path: Path, polygons: Polygons, ignore: NDArray[np.bool_], cfg: AugmentConfig, rng: np.random.Generator
+) -> tuple[Augmentation, Image]:
+    """Draws from a JPEG's size first and reads it no larger than the crop needs. Raises: DataError as `read_image`."""
+    header = read_jpeg_header(path)
+    if header is not None:
+        augmentation = draw_augmentation(polygons, ignore, header.width, header.height, cfg, rng)
+        image = read_reduced(path, header, augmentation.reduction)
+        if image is not None:
+            return augmentation, augmentation.picture(image)
+    return _augmented(read_image(path), polygons, ignore, cfg, rng)
+
+
+def _augmented(
+    image: Image, polygons: Polygons, ignore: NDArray[np.bool_], cfg: AugmentConfig, rng: np.random.Generator
+) -> tuple[Augmentation, Image]:
+    height, width = image.shape[:2]
+    augmentation = draw_augmentation(polygons, ignore, width, height, cfg, rng)
+    return augmentation, augmentation.picture(shrink(image, augmentation.reduction))
+
+
+def _channels_first(image: Image) -> Tensor:
+    planes = np.empty((3, *image.shape[:2]), np.uint8)
+    cv2.split(image, list(planes))  # five times as fast as a transposed copy
+    return torch.from_numpy(planes)
+
+
+def _tensor(drawn: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(drawn)

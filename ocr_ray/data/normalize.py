@@ -1,0 +1,38 @@
+"""Pixels to what the nets take."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ocr_ray.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class NormalizeConfig:
+    """Mean and deviation of pixels in [0, 1], one per channel in the order B, G, R.
+
+    The numbers are ImageNet's of R, G, B; the reference applies them to B, G, R and the released weights expect that.
+    """
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if min(self.std) <= 0:
+            raise ConfigError(f"normalize.std: expected three numbers above 0, found {list(self.std)}")
+
+
+def normalize(images: Tensor, cfg: NormalizeConfig) -> Tensor:
+    """(x / 255 - mean) / std, on the device of `images`.
+
+    Args: images uint8 `(N, 3, H, W)`, channels B, G, R as OpenCV reads them.
+    Returns: float32 of the same shape. Source: PaddleOCR, `NormalizeImage`.
+    Raises: ValueError when `images` is not uint8 `(N, 3, H, W)`.
+    """
+    if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
+        raise ValueError(f"normalize: expected uint8 (N, 3, H, W), found {images.dtype} {tuple(images.shape)}")
+    # One multiplication and one addition per pixel; the constants are rounded once, in double precision.
+    scale = torch.tensor([1 / (255 * s) for s in cfg.std], dtype=torch.float32, device=images.device)
+    shift = torch.tensor([-m / s for m, s in zip(cfg.mean, cfg.std, strict=True)], dtype=torch.float32)
+    return torch.addcmul(shift.to(images.device).view(1, 3, 1, 1), images.float(), scale.view(1, 3, 1, 1))

@@ -1,0 +1,89 @@
+"""JPEGs read smaller than they are: their size from the header, their pixels at a half, a quarter or an eighth.
+
+A JPEG decodes to a half in a quarter of the time (1.2 against 4.5 ms for photographs of 1280x720), and a picture that a
+crop shrinks by more than two has to be smoothed before it is warped anyway.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from PIL import Image as PillowImage
+
+from ocr_ray.data.images import Image
+
+Reduction = Literal[1, 2, 4, 8]
+
+_FLAGS = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+_EXIF_ORIENTATION = 274
+_UPRIGHT = 1
+_ON_THEIR_SIDE = (5, 6, 7, 8)
+
+
+@dataclass(frozen=True, eq=False)
+class ReducedImage:
+    """`pixels` `(h, w, 3)` of a picture, of which one spans `pixel_width` x `pixel_height` pixels of the whole one."""
+
+    pixels: Image
+    pixel_width: float = 1.0
+    pixel_height: float = 1.0
+
+
+@dataclass(frozen=True)
+class JpegHeader:
+    """Width and height of a JPEG as `read_image` gives it, and whether it is `turned` or mirrored for that."""
+
+    width: int
+    height: int
+    turned: bool
+
+
+def read_jpeg_header(path: Path) -> JpegHeader | None:
+    """A JPEG's size without decoding it; None where its header does not tell.
+
+    None for other formats too: OpenCV decodes them whole in any case.
+    """
+    try:
+        with PillowImage.open(path, formats=("JPEG",)) as header:
+            width, height = header.size
+            orientation = header.getexif().get(_EXIF_ORIENTATION, _UPRIGHT)
+    except Exception:
+        # Pillow's readers raise whatever a broken file provokes in them. Nothing is lost: whoever gets None decodes
+        # the file, and that error is the one to tell.
+        return None
+    if orientation in _ON_THEIR_SIDE:
+        width, height = height, width
+    return JpegHeader(width, height, orientation != _UPRIGHT)
+
+
+def read_reduced(path: Path, header: JpegHeader, reduction: Reduction) -> ReducedImage | None:
+    """A JPEG at 1/`reduction` of its size, smoothed.
+
+    Returns: None where its pixels do not come out as the header says; then `read_image` has the last word on the file.
+    """
+    width, height = header.width, header.height
+    # Decoding to 1/8 rounds the size up: the last column and row span beyond the picture. Where the picture is turned
+    # after that they come to lie somewhere else.
+    whole = reduction == 1 or (header.turned and (width % reduction > 0 or height % reduction > 0))
+    decoded: Reduction = 1 if whole else reduction
+    flag = cv2.IMREAD_COLOR if decoded == 1 else _FLAGS[decoded]
+    try:
+        pixels = cv2.imdecode(np.fromfile(path, np.uint8), flag)
+    except (OSError, cv2.error):
+        return None
+    if pixels is None or pixels.shape[:2] != (-(-height // decoded), -(-width // decoded)):
+        return None
+    image = np.asarray(pixels, np.uint8)
+    return shrink(image, reduction) if whole else ReducedImage(image, reduction, reduction)
+
+
+def shrink(image: Image, reduction: Reduction) -> ReducedImage:
+    """A decoded picture at 1/`reduction` of its size, each pixel the mean of those it covers."""
+    if reduction == 1:
+        return ReducedImage(image)
+    height, width = image.shape[:2]
+    size = (max(1, round(width / reduction)), max(1, round(height / reduction)))
+    pixels = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return ReducedImage(pixels, width / size[0], height / size[1])

@@ -1,0 +1,1 @@
+"""Plain PyTorch: schedule, loop, evaluation and state on disk."""

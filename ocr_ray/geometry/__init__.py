@@ -1,0 +1,1 @@
+"""Polygons, affine maps and overlaps, in pixels."""

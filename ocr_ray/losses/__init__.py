@@ -1,0 +1,1 @@
+"""One formula a file, and the sums that the recipes minimise."""

@@ -1,0 +1,1 @@
+"""Backbones, necks, the head, and the models that distillation trains together."""

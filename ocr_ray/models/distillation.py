@@ -1,0 +1,91 @@
+"""The nets that a recipe runs together. Their attribute names are the prefixes of the reference's weights."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ocr_ray.models.db_head import Maps
+from ocr_ray.models.detector import Detector
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What one forward gives the loss: each student's maps by name, `Student` first, and the teacher's answer."""
+
+    students: dict[str, Maps]
+    teacher_shrink: Tensor | None = None
+    """`(N, H, W)`, without gradient; None where a recipe has no teacher."""
+
+
+class Single(nn.Module):
+    """One net on labels alone."""
+
+    def __init__(self, student: Detector) -> None:
+        super().__init__()
+        self.Student = student
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Images as `Detector` takes them."""
+        return Outputs({"Student": self.Student(images)})
+
+    def students(self) -> dict[str, Detector]:
+        """The nets that learn, by name."""
+        return {"Student": self.Student}
+
+
+class DMLPair(nn.Module):
+    """Two nets of one architecture that learn from labels and from each other.
+
+    Source: deep mutual learning, Zhang et al. 2018, arXiv 1706.00384.
+    """
+
+    def __init__(self, student: Detector, student2: Detector) -> None:
+        super().__init__()
+        self.Student = student
+        self.Student2 = student2
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Images as `Detector` takes them."""
+        return Outputs({"Student": self.Student(images), "Student2": self.Student2(images)})
+
+    def students(self) -> dict[str, Detector]:
+        """The nets that learn, by name."""
+        return {"Student": self.Student, "Student2": self.Student2}
+
+
+class CMLTriple(nn.Module):
+    """Two students and a frozen teacher, whose parameters get no gradient.
+
+    The teacher is in eval mode, also while this module trains, and only its shrink branch runs. With `batch_stats` it
+    follows the reference instead: it normalises by the batch's statistics in training, and all its running statistics
+    move, so its answer to a picture depends on the pictures around it, and its weights in eval mode drift.
+
+    Source: collaborative mutual learning, Du et al. 2021, arXiv 2109.03144 (PP-OCRv2), section 2.1.
+    """
+
+    def __init__(self, student: Detector, student2: Detector, teacher: Detector, batch_stats: bool = False) -> None:
+        super().__init__()
+        self.Student = student
+        self.Student2 = student2
+        self.Teacher = teacher.requires_grad_(False)
+        self.batch_stats = batch_stats
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "CMLTriple":
+        """The students' mode; the teacher follows with `batch_stats` only."""
+        super().train(mode)
+        if not self.batch_stats:
+            self.Teacher.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Images as `Detector` takes them."""
+        with torch.no_grad():
+            # The whole teacher where its statistics move: the threshold branch has some as well.
+            teacher = self.Teacher(images).shrink if self.batch_stats else self.Teacher.shrink_map(images)
+        return Outputs({"Student": self.Student(images), "Student2": self.Student2(images)}, teacher)
+
+    def students(self) -> dict[str, Detector]:
+        """The nets that learn, by name."""
+        return {"Student": self.Student, "Student2": self.Student2}

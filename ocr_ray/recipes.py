@@ -1,0 +1,175 @@
+"""From a config to what a run works with: nets with their weights, loss, data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ocr_ray.config import CMLConfig, DMLConfig, ModelConfig, RecipeConfig, StudentConfig, TeacherConfig
+from ocr_ray.data.batch import Batch, collate
+from ocr_ray.data.dataset import TrainDataset, TrainSampler
+from ocr_ray.data.labels import Sample, read_label_files
+from ocr_ray.engine.loop import Training
+from ocr_ray.errors import ConfigError, DataError
+from ocr_ray.model_card import load_detector
+from ocr_ray.models.detector import Detector
+from ocr_ray.models.distillation import CMLTriple, DMLPair, Single
+from ocr_ray.weights.coverage import Coverage
+from ocr_ray.weights.load import SUB_MODELS, load_file, read_weights
+
+TEACHERS = ("Teacher", "Student", "Student2")
+"""Sub-models of a file that may serve as teacher, the first that is there."""
+PERTURBATION = 0.01
+"""Relative size of the noise that tells two identical students apart."""
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A recipe's model, and what its starting weights gave."""
+
+    model: Single | DMLPair | CMLTriple
+    new_parts: frozenset[str]
+    """Names of the parameters that a file of weights left random."""
+    coverage: tuple[Coverage, ...]
+    notes: tuple[str, ...] = ()
+
+
+def build_model(cfg: RecipeConfig) -> BuiltModel:
+    """The nets of a recipe with their starting weights, on the CPU; the same for the same config.
+
+    Two students that start alike would stay alike, and mutual learning would be void: then the second one is
+    perturbed, and a note says so.
+
+    Raises: WeightsError for a file that does not fit; ConfigError where a CML config names no teacher.
+    """
+    torch.manual_seed(cfg.run.seed)
+    match cfg:
+        case StudentConfig():
+            student, new, coverage = _student(cfg.student, "Student")
+            return BuiltModel(Single(student), new, tuple(coverage))
+        case DMLConfig():
+            students, new, coverage, notes = _pair(cfg.student)
+            return BuiltModel(DMLPair(*students), new, tuple(coverage), tuple(notes))
+        case CMLConfig():
+            students, new, coverage, notes = _pair(cfg.student)
+            teacher, of_teacher = load_teacher(cfg.teacher)
+            triple = CMLTriple(*students, teacher, batch_stats=cfg.teacher.batch_stats)
+            return BuiltModel(triple, new, (*coverage, of_teacher), tuple(notes))
+        case _:
+            assert_never(cfg)
+
+
+def load_teacher(cfg: TeacherConfig) -> tuple[Detector, Coverage]:
+    """The frozen net; only its shrink map is asked for, so its file need not hold `head.thresh`.
+
+    Raises: ConfigError when no file is named, or when the file's architecture is not `cfg.detector`.
+    """
+    if cfg.weights is None:
+        raise ConfigError(
+            "teacher.weights: expected a file; configs/ppocrv3_det_dml.yaml makes one, `ocr-ray weights` lists others"
+        )
+    path = Path(cfg.weights)
+    model = read_weights(path).pick(cfg.model, TEACHERS)
+    teacher, card, coverage = load_detector(path, model or None)
+    if cfg.detector is not None and card.detector != cfg.detector:
+        raise ConfigError(f"teacher.detector: {path} holds another architecture: {card.detector}")
+    return teacher, coverage
+
+
+def read_train(cfg: RecipeConfig) -> list[Sample]:
+    """The samples of `data.train`. Raises: DataError, ConfigError when no file is named."""
+    return _read(cfg, "train", cfg.data.train, cfg.data.ratios)
+
+
+def read_val(cfg: RecipeConfig) -> list[Sample]:
+    """The samples of `data.val`, or `data.val_size` of them. Raises: DataError, ConfigError when no file is named."""
+    samples = _read(cfg, "val", cfg.data.val, ())
+    size = min(cfg.data.val_size or len(samples), len(samples))
+    return [samples[i * len(samples) // size] for i in range(size)]
+
+
+def build_training(
+    cfg: RecipeConfig, built: BuiltModel, device: torch.device, rank: int = 0, world_size: int = 1
+) -> Training:
+    """Model on its device, data dealt to this rank. Raises: DataError, ConfigError as `read_train` and `read_val`."""
+    memory_format = torch.channels_last if cfg.run.channels_last else torch.contiguous_format
+    model = built.model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    samples, val = read_train(cfg), read_val(cfg)
+    sampler = TrainSampler(
+        len(samples), cfg.data.epoch_size, cfg.data.batch_size, cfg.run.seed, rank=rank, world_size=world_size
+    )
+    loader: DataLoader[Batch] = DataLoader(
+        TrainDataset(samples, cfg.data.augment, cfg.data.targets, cfg.run.seed),  # type: ignore[arg-type]  # collated
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=cfg.data.num_workers,
+        persistent_workers=cfg.data.num_workers > 0,
+        pin_memory=device.type == "cuda",
+        # Not forked: OpenCV's and the collectives' threads do not survive a fork.
+        multiprocessing_context="forkserver" if cfg.data.num_workers > 0 else None,
+    )
+    return Training(
+        model=model,
+        loss=cfg.loss,
+        optim=cfg.optim,
+        run=cfg.run,
+        eval=cfg.eval,
+        normalize=cfg.data.normalize,
+        loader=loader,
+        sampler=sampler,
+        val=val,
+        device=device,
+        max_failed=cfg.data.max_failed,
+        new_parts=built.new_parts,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def _read(cfg: RecipeConfig, key: str, files: tuple[str, ...], ratios: tuple[float, ...]) -> list[Sample]:
+    if not files:
+        raise ConfigError(f"data.{key}: expected a label file, e.g. data.{key}=labels/{key}_label.txt")
+    root = Path(cfg.data.root) if cfg.data.root else None
+    samples = read_label_files([Path(f) for f in files], ratios or (1.0,) * len(files), root, cfg.run.seed)
+    if not samples:
+        raise DataError(f"data.{key}: {', '.join(files)}: no picture is left")
+    return samples
+
+
+def _student(cfg: ModelConfig, name: str) -> tuple[Detector, frozenset[str], list[Coverage]]:
+    """One student, and those of its parameters that a file left random; none where no file was given."""
+    detector = Detector(cfg.detector)
+    if cfg.weights is None:
+        return detector, frozenset(), []
+    file = read_weights(Path(cfg.weights))
+    coverage = load_file(detector, file, name, may_be_new=cfg.may_be_new, preferred=(name, *SUB_MODELS))
+    parameters = {n for n, _ in detector.named_parameters()}
+    return detector, frozenset(f"{name}.{n}" for n in parameters & set(coverage.new)), [coverage]
+
+
+def _pair(cfg: ModelConfig) -> tuple[tuple[Detector, Detector], frozenset[str], list[Coverage], list[str]]:
+    student, new, coverage = _student(cfg, "Student")
+    student2, new2, coverage2 = _student(cfg, "Student2")
+    notes = []
+    if _identical(student, student2):
+        _perturb(student2)
+        notes.append(
+            f"Student and Student2 start from the same weights and would never differ: "
+            f"Student2's kernels are perturbed by {PERTURBATION:.0%}"
+        )
+    return (student, student2), new | new2, [*coverage, *coverage2], notes
+
+
+def _identical(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@torch.no_grad()
+def _perturb(net: nn.Module) -> None:
+    for parameter in net.parameters():
+        if parameter.ndim > 1:
+            parameter.add_(torch.randn_like(parameter) * parameter.std() * PERTURBATION)

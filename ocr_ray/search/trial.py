@@ -1,0 +1,98 @@
+"""What runs inside a trial: its values become a config, the config a Ray Train run, the run's reports Tune's.
+
+A trial is a process of Tune's that only waits; its controller and its workers are further ones. Each imports this
+file, so what only some of them need is imported where it is used.
+"""
+
+import contextlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.util.queue import Queue
+
+USED_CONFIG = "used_config"
+"""Tune itself writes a trial's values under the key `config`; what the worker built with travels under this one."""
+OBJECTIVE = "hmean.best"
+"""A trial is judged by the best hmean it has reached, which is what its kept weights reach: hmean itself dips in single
+epochs while the learning rate is high."""
+REPORTS_FILE = "reports.jsonl"
+FAILED = "failed"
+"""Key of a last report: why the trial failed, in one line."""
+
+
+def plain_value(value: Any) -> Any:
+    """A drawn value without NumPy's types, which configs and JSON do not take."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def train_folder(sweep: str, trial_id: str) -> str:
+    """Name of a trial's training run: it follows from the trial alone, so that a resume finds the checkpoints."""
+    return f"{sweep}/train/{trial_id}"
+
+
+def read_reports(folder: Path) -> list[dict[str, Any]]:
+    """What a trial's workers have reported, one for each epoch; a line that was cut by a kill is left out."""
+    reports: dict[int, dict[str, Any]] = {}
+    path = folder / REPORTS_FILE
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            report = json.loads(line)
+            reports[int(report["epoch"])] = report
+    return [reports[epoch] for epoch in sorted(reports)]
+
+
+class ReportToTune(TuneReportCallback):
+    """In the controller: passes each report of rank 0 on to Tune, and writes it down for the time when Tune's driver
+    has been stopped and does not take it any more, while the worker still finishes an epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._folder = folder
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        """As Ray Train calls it, once all workers have reported."""
+        report = dict(metrics[0])
+        report[USED_CONFIG] = report.pop("config")
+        with (self._folder / REPORTS_FILE).open("a") as reports:
+            reports.write(json.dumps(report) + "\n")
+        super().after_report(run_context, [report], checkpoint)
+
+
+def run_trial(values: Mapping[str, Any], config: dict[str, Any], sweep: str, storage: str, feed: Queue) -> None:
+    """The function that Tune runs for each trial.
+
+    A failure that Ray Train has given up on, or a mistake of the user, is reported as the trial's last result: it
+    would come again with each new attempt. Only a trial whose own process is lost fails in Tune's eyes. A searcher is
+    to stay away from values that a run refuses or diverges with (0), and learns nothing from a crash (NaN).
+
+    Args: values are dotted keys with what the searcher drew; config is the whole recipe as plain data; sweep is the
+        folder's name in storage; feed takes the worker's `ProgressEvent`s, under the trial's id.
+    """
+    from ocr_ray.config import recipe_from_plain
+    from ocr_ray.errors import UserError
+    from ocr_ray.train import build_trainer, reason
+    from ocr_ray.typed import with_values
+    from ocr_ray.worker import raise_if_stopped
+
+    trial_id = tune.get_context().get_trial_id()
+    name = train_folder(sweep, trial_id)
+    folder = Path(storage) / name
+    try:
+        drawn = {key: plain_value(value) for key, value in values.items()}
+        cfg = with_values(recipe_from_plain(config, "config"), drawn, "trial")
+        for last in read_reports(folder)[-1:]:
+            tune.report(last)  # a resumed trial may have no epoch left to run
+        callbacks: list[Any] = [ReportToTune(folder)]
+        trainer = build_trainer(cfg, name, Path(storage), callbacks, feed, "", trial_id)
+        trainer.fit()
+        raise_if_stopped(folder)
+    except Exception as e:
+        mistake = isinstance(e, UserError)
+        # At epoch 0, where no scheduler compares it with others.
+        told = {FAILED: str(e) if mistake else reason(e), "epoch": 0, OBJECTIVE: 0.0 if mistake else math.nan}
+        tune.report(told)

@@ -1,0 +1,175 @@
+"""Tune's callback in the driver: each trial's news to its summary, to its MLflow run and to the terminal."""
+
+import dataclasses
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from ocr_ray.progress import LiveFeed, Phase, ProgressEvent
+from ocr_ray.search.searchers import RUNGS_FILE, save_scheduler
+from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, read_reports, train_folder
+from ocr_ray.search.trials import End, TrialBook, TrialSummary, best_trial
+from ocr_ray.spaces import SearchSpace
+from ocr_ray.tracking import TrackedRun, Tracker
+
+TUNES_OWN = frozenset(
+    (
+        *("config", "date", "done", "experiment_tag", "hostname", "node_ip", "pid", "timestamp", "trial_id"),
+        *("iterations_since_restore", "time_since_restore", "time_this_iter_s", "time_total_s", "training_iteration"),
+        *("checkpoint_dir_name", "checkpoint_path", "should_checkpoint"),
+    )
+)
+"""What Tune adds to a report; none of it is about the training."""
+
+
+class SweepWatch(tune.Callback):
+    """Keeps the books of a sweep while Tune runs it. Tune calls it in the driver's main thread.
+
+    Args: folder is the sweep's; yaml_of gives the whole config of a trial from the values that it drew.
+    """
+
+    def __init__(
+        self,
+        book: TrialBook,
+        space: SearchSpace,
+        tracker: Tracker,
+        parent: TrackedRun,
+        live: LiveFeed,
+        scheduler: TrialScheduler,
+        folder: Path,
+        yaml_of: Callable[[Mapping[str, Any]], str],
+    ) -> None:
+        self._book, self._space, self._tracker, self._parent, self._live = book, space, tracker, parent, live
+        self._scheduler, self._folder, self._yaml_of = scheduler, folder, yaml_of
+        self._runs: dict[str, TrackedRun] = {}
+        self._began: dict[str, tuple[float, float]] = {}
+        self._epochs: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
+        self.interrupted = threading.Event()
+
+    def setup(
+        self, stop: Any = None, num_samples: int | None = None, total_num_samples: int | None = None, **info: Any
+    ) -> None:
+        """As Tune calls it, just after it has taken SIGINT for itself: it then saves its state and ends its loop.
+
+        SIGTERM (`ray job stop`, 3 s before the kill) takes the same way, and MLflow hears of both at once.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        tunes = signal.getsignal(signal.SIGINT)
+
+        def stop_sweep(number: int, frame: FrameType | None) -> None:
+            self.interrupted.set()
+            self._tracker.end_open_runs("KILLED")
+            if callable(tunes):
+                tunes(number, frame)  # also gives SIGINT back, so that a second Ctrl-C ends everything at once
+
+        signal.signal(signal.SIGINT, stop_sweep)
+        signal.signal(signal.SIGTERM, stop_sweep)
+
+    def name_of(self, trial_id: str) -> str:
+        """`trial 3`, as people see it."""
+        trial = self._book.of(trial_id)
+        return f"trial {trial.number}" if trial else trial_id
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial starts, or starts again after a resume."""
+        for proposed in trials:  # they start in any order
+            if proposed.trial_id not in self._numbers:
+                known = self._book.of(proposed.trial_id)
+                number = known.number if known else max([self._book.next_number() - 1, *self._numbers.values()]) + 1
+                self._numbers[proposed.trial_id] = number
+        drawn = {key: plain_value(trial.config[key]) for key in self._space.varied}
+        summary = self._book.start(trial.trial_id, self._numbers[trial.trial_id], drawn)
+        self._began[trial.trial_id] = (time.monotonic(), summary.seconds)
+        name = self.name_of(trial.trial_id)
+        if trial.trial_id not in self._runs:
+            run = self._tracker.run(trial.trial_id, name, self._parent, {"trial_id": trial.trial_id})
+            run.text(self._yaml_of(drawn), "config.yaml")
+            self._runs[trial.trial_id] = run
+            # A worker may have finished epochs after an earlier driver had been stopped. What is written stays so.
+            for report in read_reports(self._folder.parent / train_folder(self._folder.name, trial.trial_id)):
+                run.report(report | {"config": report[USED_CONFIG]})
+        self._live.put(ProgressEvent(name, "starting"))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A report of the trial's worker, or why it failed."""
+        summary = self._timed(trial.trial_id)
+        if FAILED in result:
+            self._book.change(dataclasses.replace(summary, end="failed", reason=result[FAILED]))
+            return
+        best = Path(str(result["best_path"]))
+        report = {key: value for key, value in result.items() if key not in TUNES_OWN}
+        report["config"] = report.pop(USED_CONFIG)
+        used = json.loads(report["config"])
+        self._epochs[trial.trial_id] = int(used["optim.epochs"])
+        self._book.change(
+            dataclasses.replace(
+                summary,
+                values={key: used[key] for key in self._space.varied},
+                epochs=int(result["epoch"]),
+                hmean=float(result[OBJECTIVE]),
+                best=str(best) if best.exists() else "",  # not before the first evaluation
+            )
+        )
+        self._runs[trial.trial_id].report(report)
+        save_scheduler(self._scheduler, self._folder / RUNGS_FILE)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial came to its end, or the scheduler ended it."""
+        summary = self._timed(trial.trial_id)
+        end: End = "finished"
+        if summary.end == "failed":
+            end = "failed"
+        elif summary.epochs < self._epochs.get(trial.trial_id, 0):
+            end = "stopped early"
+        self._close(dataclasses.replace(summary, end=end))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial's own process was lost."""
+        text = str(trial.get_error() or "its process was lost").strip().splitlines()
+        self._close(dataclasses.replace(self._timed(trial.trial_id), end="failed", reason=text[-1]))
+
+    def close_lost(self) -> None:
+        """Ends trials of an earlier attempt that Tune's own record did not reach."""
+        for summary in self._book.trials:
+            if summary.end == "running" and summary.trial_id not in self._runs:
+                lost = "was lost when the sweep was interrupted"
+                self._book.change(dataclasses.replace(summary, end="failed", reason=lost))
+                self._tracker.run(summary.trial_id, f"trial {summary.number}", self._parent).end("KILLED")
+
+    def _close(self, summary: TrialSummary) -> None:
+        self._book.change(summary)
+        phases: dict[End, Phase] = {"finished": "done", "stopped early": "stopped early"}
+        phase = phases.get(summary.end, "failed")
+        self._live.put(ProgressEvent(f"trial {summary.number}", phase, hmean=summary.hmean))
+        run = self._runs[summary.trial_id]
+        run.tags({"end": summary.end, "stopped_early": str(summary.end == "stopped early").lower()})
+        if summary.reason:
+            run.tags({"reason": summary.reason})
+        if not summary.epochs:  # no worker has said what it trains with
+            run.tags({f"drawn.{key}": str(value) for key, value in summary.values.items()})
+        if summary.best:
+            run.artifact(Path(summary.best).parent, "best")
+        run.end("FAILED" if summary.end == "failed" else "FINISHED")
+        best = best_trial(self._book.trials)
+        ended = sum(t.end != "running" for t in self._book.trials)
+        if best is not None and best.hmean is not None:
+            self._parent.metrics({OBJECTIVE: best.hmean, "trials.ended": ended}, ended)
+
+    def _timed(self, trial_id: str) -> TrialSummary:
+        summary = self._book.of(trial_id)
+        assert summary is not None, f"{trial_id} reports before it has started"
+        began, before = self._began[trial_id]
+        return dataclasses.replace(summary, seconds=before + time.monotonic() - began)

@@ -1,0 +1,108 @@
+"""The connection to a Ray cluster: one of our own, the one we were submitted to, or one at an address."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from ocr_ray.errors import ClusterError
+from ocr_ray.settings import ClusterConfig
+
+WORKER_ENV = {
+    # The controller of a run polls its workers every 2 s by default, and a report waits for it.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
+    # Workers otherwise print a line for each report.
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+}
+"""What the processes of a run find in their environment, on every machine."""
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the environment of a submitted job's driver."""
+OWN_CLUSTER_ENV = {
+    # No one takes this machine away, and the watcher is one more process for each run.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+OWN_RAYLET_ENV = {
+    # A run is half a dozen processes that mostly wait for one another. By default no more start at a time than there
+    # are cores, and a line complains when four times as many are there.
+    "RAY_worker_maximum_startup_concurrency": "16",
+}
+
+
+def know_own_cluster() -> None:
+    """Runs first in every process of the cluster. What asks the State API there, such as the cleaner that gives a
+    stopped trial's workers back, otherwise searches the machine for a cluster and gives up when it finds two."""
+    os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+
+
+@contextmanager
+def connected(cluster: ClusterConfig) -> Iterator[None]:
+    """Connected while the block runs. A cluster of our own ends with the block, and its processes with it.
+
+    SIGTERM (of `kill`, of `ray job stop`) then stops the block as Ctrl-C does, by a KeyboardInterrupt.
+
+    The address is the config's, or RAY_ADDRESS (which Ray sets inside a submitted job); with neither, a cluster of
+    our own is started on this machine. Already connected, it is left as it is.
+
+    Raises: ClusterError when nothing answers at the address.
+    """
+    if ray.is_initialized():
+        with sigterm_as_ctrl_c():
+            yield
+        return
+    address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
+    own = address == "local"
+    runtime_env = {
+        "env_vars": WORKER_ENV | OWN_CLUSTER_ENV if own else WORKER_ENV,
+        "worker_process_setup_hook": f"{__name__}.{know_own_cluster.__name__}",
+    }
+    try:
+        if own:
+            for key, value in OWN_RAYLET_ENV.items():
+                os.environ.setdefault(key, value)
+            # The dashboard stays on: a stopped trial's placement group is given back by way of its State API.
+            ray.init(
+                "local",
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=runtime_env,
+            )
+        elif SUBMITTED in os.environ:
+            # A submitted job has a runtime environment of its own; it is left as it is.
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
+    except (ConnectionError, ValueError, RuntimeError) as e:
+        raise ClusterError(f"no Ray cluster at {address}: {str(e).splitlines()[0]}") from e
+    try:
+        with sigterm_as_ctrl_c():
+            yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """While the block runs, SIGTERM raises KeyboardInterrupt in it, so that what is open is closed in order.
+
+    `ray.init` puts a handler of its own in place, which ends the process at once: this one goes inside. It does
+    nothing outside the main thread, where Python lets no one handle signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def gpus_in_cluster() -> int:
+    """How many GPUs the connected cluster has in all."""
+    return int(ray.cluster_resources().get("GPU", 0))

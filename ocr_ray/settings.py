@@ -1,0 +1,83 @@
+"""How a run is placed, searched and written down: settings that belong to no model and to no data."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ocr_ray.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """How a sweep draws its trials and which of them it ends early. Epochs are as the trials report them."""
+
+    trials: int = 16
+    searcher: Literal["tpe", "random"] = "tpe"
+    """`tpe`: Optuna's tree of Parzen estimators, learns from finished trials. `random`: draws that ignore results."""
+    scheduler: Literal["asha", "median", "none"] = "asha"
+    """`asha`: keeps the best 1/reduction_factor at each rung. `median`: stops what lies under the median of others'
+    running means. `none`: every trial runs to its end."""
+    grace_epochs: int = 20
+    """No trial is ended before it has reported this many epochs: the first rung."""
+    reduction_factor: int = 3
+    """Rungs lie at grace_epochs times its powers; only `asha` reads it."""
+    max_concurrent: int | None = None
+    """Trials at a time; absent: as many as the cluster can place. A larger number is cut to that."""
+    default_first: bool = True
+    """The first trial takes the config's own values where they lie inside the space, so that the sweep cannot end
+    below its start unnoticed."""
+    seed: int = 0
+    """Of the draws. With more than one trial at a time `tpe` also depends on the order in which results arrive."""
+
+    def __post_init__(self) -> None:
+        for key, value, least in (
+            ("trials", self.trials, 1),
+            ("grace_epochs", self.grace_epochs, 1),
+            ("reduction_factor", self.reduction_factor, 2),
+            ("max_concurrent", 1 if self.max_concurrent is None else self.max_concurrent, 1),
+            ("seed", self.seed, 0),
+        ):
+            if value < least:
+                raise ConfigError(f"sweep.{key}: expected at least {least}, found {value}")
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where MLflow writes."""
+
+    uri: str | None = None
+    """A tracking server or database. Absent: MLFLOW_TRACKING_URI, or else `mlflow.db` in the storage folder."""
+    experiment: str = "ocr_ray"
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """What one run asks of the cluster. A sweep's trial is one run."""
+
+    num_workers: int = 1
+    """DDP processes of one run; the batch of the config is that of one worker."""
+    use_gpu: bool | None = None
+    """Absent: one where the cluster has any."""
+    cpus_per_worker: float | None = None
+    """Absent: 1. On machines of few cores two workers of .45 run side by side."""
+    gpus_per_worker: float | None = None
+    """Absent: 1 with use_gpu, else 0. A fraction packs several trials onto one GPU."""
+    max_failures: int = 2
+    """Restarts from the last checkpoint after a worker was lost, before the run fails."""
+    address: str | None = None
+    """Of a running cluster (`auto` for the one on this machine). Absent: one of its own, ended with the run; inside
+    a submitted job always the job's cluster."""
+    storage: str = "runs"
+    """Folder of checkpoints, sweeps and the tracking database; with more than one machine, one that all of them see."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1:
+            raise ConfigError(f"ray.num_workers: expected at least 1, found {self.num_workers}")
+        if self.max_failures < 0:
+            raise ConfigError(f"ray.max_failures: expected at least 0, found {self.max_failures}")
+        for key, value in (("cpus_per_worker", self.cpus_per_worker), ("gpus_per_worker", self.gpus_per_worker)):
+            if value is not None and value <= 0:
+                raise ConfigError(f"ray.{key}: expected more than 0, found {value:g}")
+        if self.use_gpu is False and self.gpus_per_worker is not None:
+            raise ConfigError(
+                f"ray.gpus_per_worker: expected nothing with ray.use_gpu=false, found {self.gpus_per_worker:g}"
+            )

@@ -1,0 +1,64 @@
+"""What a run or a sweep starts from: hmean of the teacher and of the student's given weights, before any training."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+
+from ocr_ray.config import CMLConfig, RecipeConfig, recipe_from_plain
+from ocr_ray.engine.evaluate import Evaluation, evaluate
+from ocr_ray.progress import LiveFeed
+from ocr_ray.recipes import build_model, read_val
+from ocr_ray.session import gpus_in_cluster
+from ocr_ray.typed import to_plain
+
+
+@dataclass(frozen=True)
+class StartScores:
+    """On val. None for weights that are random, for a recipe without a teacher, and where it was not asked for."""
+
+    student: Evaluation | None = None
+    teacher: Evaluation | None = None
+
+    def metrics(self) -> dict[str, float]:
+        """Names under which a run records them, at epoch 0."""
+        named = {"hmean.start": self.student, "hmean.Teacher": self.teacher}
+        return {name: evaluation.score.hmean for name, evaluation in named.items() if evaluation is not None}
+
+
+def score_start(cfg: RecipeConfig, live: LiveFeed) -> StartScores:
+    """Evaluates what is there and says it; a teacher that is worse than the student gets a warning.
+
+    On a GPU of the connected cluster where it has one, else in this process.
+    """
+    has_teacher = isinstance(cfg, CMLConfig)
+    if not cfg.run.evaluate_start or not (has_teacher or cfg.student.weights):
+        return StartScores()
+    what = "the teacher" if has_teacher else "the given weights"
+    live.say(f"start: evaluating {what} on val before anything is trained (run.evaluate_start=false leaves it out)")
+    if gpus_in_cluster() and not torch.cuda.is_available():
+        scores = ray.get(ray.remote(num_gpus=1)(_score).remote(to_plain(cfg)))
+    else:
+        scores = _score(to_plain(cfg))
+    student, teacher = scores.student, scores.teacher
+    for name, evaluation in (("teacher", teacher), ("student", student)):
+        if evaluation is not None:
+            live.say(f"start: {name}: {evaluation.one_line()}")
+    if student is not None and teacher is not None and teacher.score.hmean < student.score.hmean:
+        live.say(
+            f"warning: the teacher (hmean {teacher.score.hmean:.4f}) is worse on val than the student's start "
+            f"({student.score.hmean:.4f}): distillation will pull the student down"
+        )
+    return scores
+
+
+def _score(plain: dict[str, Any]) -> StartScores:
+    cfg = recipe_from_plain(plain, "config")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, val = build_model(cfg).model.to(device), read_val(cfg)
+    nets = {"student": model.Student if cfg.student.weights else None, "teacher": getattr(model, "Teacher", None)}
+    scores = {
+        name: evaluate(net, val, cfg.data.normalize, cfg.eval, device) for name, net in nets.items() if net is not None
+    }
+    return StartScores(scores.get("student"), scores.get("teacher"))

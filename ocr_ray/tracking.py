@@ -1,0 +1,356 @@
+"""MLflow, written by one thread of the driver: workers never import it, and a server that is away stops nobody.
+
+Every write is a record in a queue. The writer takes them in order; while the store does not answer it keeps the
+record and those behind it and tries again. (MLflow's own asynchronous logging gives a batch up after its retries,
+and its HTTP retries would hold up the caller, which here is the loop that schedules trials.)
+"""
+
+import fcntl
+import json
+import logging
+import math
+import os
+import queue
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from ocr_ray.errors import ConfigError
+from ocr_ray.files import write_text
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+PARENT_TAG = "mlflow.parentRunId"
+USED_CONFIG = "config"
+"""Key of a report that holds, as JSON, the flat config which the worker built with."""
+PARAMS_A_BATCH = 100
+LONGEST_PARAM = 6000
+LONGEST_WAIT_S = 30.0
+AWAY_AT_END_S = 10.0
+"""How long the end of a run waits for a store that is away at that moment."""
+
+
+def store_uri(configured: str | None, storage: Path) -> str:
+    """Where MLflow writes: what is configured, or MLFLOW_TRACKING_URI, or `mlflow.db` in the storage folder."""
+    return configured or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(storage / 'mlflow.db').resolve()}"
+
+
+@dataclass
+class TrackedRun:
+    """One MLflow run. Its methods return at once; what they say is written in order."""
+
+    key: str
+    tracker: "Tracker" = field(repr=False)
+    run_id: str | None = None
+    """Known once the run has been created in the store."""
+    status: Status | None = None
+    _step: int = field(default=-1, repr=False)
+    _params_sent: bool = field(default=False, repr=False)
+    _params_written: bool = field(default=False, repr=False)
+
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Flat, dotted names; a value is written as its text and, as in MLflow, never changed afterwards."""
+        from mlflow.entities import Param
+
+        items = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items()]
+
+        def write(client: "MlflowClient", run_id: str) -> None:
+            if self._params_written:  # by an earlier process
+                return
+            for start in range(0, len(items), PARAMS_A_BATCH):
+                client.log_batch(run_id, params=items[start : start + PARAMS_A_BATCH])
+
+        self._write("parameters", write)
+
+    def metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Values at an epoch. Epochs up to the last one written are left out: a run that went back to a checkpoint
+        says them again."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        batch = [Metric(key, float(value), now, step) for key, value in metrics.items()]
+
+        def write(client: "MlflowClient", run_id: str) -> None:
+            if step > self._step:
+                client.log_batch(run_id, metrics=batch)
+                self._step = step
+
+        self._write("metrics", write)
+
+    def report(self, result: Mapping[str, Any]) -> None:
+        """One epoch as a worker reports it: its numbers become metrics at step `epoch`, and with the first report the
+        config that the worker really used becomes the run's parameters."""
+        if not self._params_sent and isinstance(result.get(USED_CONFIG), str):
+            self._params_sent = True
+            self.params(json.loads(result[USED_CONFIG]))
+        numbers = {key: float(value) for key, value in result.items() if _is_number(value) and key != "epoch"}
+        self.metrics(numbers, int(result["epoch"]))
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Replaces tags of these names."""
+        from mlflow.entities import RunTag
+
+        batch = [RunTag(key, value) for key, value in tags.items()]
+        self._write("tags", lambda client, run_id: client.log_batch(run_id, tags=batch))
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Copies a file, or what a folder holds, into the run's artifacts; the file as it is when its turn comes."""
+
+        def write(client: "MlflowClient", run_id: str) -> None:
+            if path.is_dir():
+                client.log_artifacts(run_id, str(path), folder)
+            else:
+                client.log_artifact(run_id, str(path), folder)
+
+        self._write(f"artifact {path}", write)
+
+    def text(self, text: str, name: str) -> None:
+        """An artifact file `name` that holds `text`."""
+        self._write(f"artifact {name}", lambda client, run_id: client.log_text(run_id, text, name))
+
+    def end(self, status: Status) -> None:
+        """The run's final status; a second call changes nothing."""
+        if self.status is None:
+            self.status = status
+            self._write("status", lambda client, run_id: client.set_terminated(run_id, status))
+
+    def _write(self, what: str, write: Callable[["MlflowClient", str], object]) -> None:
+        def record(client: "MlflowClient") -> None:
+            if self.run_id is not None:  # else its creation was refused, and said so
+                write(client, self.run_id)
+
+        self.tracker.put(f"{self.key}: {what}", record)
+
+
+class Tracker:
+    """The only writer of one experiment. Leaving its `with` block ends the runs that are still open: FINISHED, KILLED
+    after an interrupt, FAILED after any other error.
+
+    Args: uri of a database or server; experiment is created when it is missing; artifacts is the folder for files
+        where the store is a database (a server knows its own); ledger is a file that maps the keys of runs to their
+        ids, so that a later process goes on with them; say takes lines for people.
+    Raises: ConfigError when the store refuses: a wrong URI, a folder that cannot be written, a deleted experiment. A
+        server that does not answer is none: it is waited for.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        artifacts: Path | None = None,
+        ledger: Path | None = None,
+        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    ) -> None:
+        self.uri, self.experiment = uri, experiment
+        self._remote = uri.startswith(("http://", "https://"))
+        self._artifacts, self._ledger, self._say = artifacts, ledger, say
+        self._experiment_id: str | None = None
+        self._runs: list[TrackedRun] = []
+        self._ids: dict[str, str] = self._read_ledger()
+        self._queue: queue.SimpleQueue[tuple[str, Callable[[MlflowClient], None]] | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._deadline = math.inf
+        self._away = False
+        self._lost = 0
+        self._client = self._connect()
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close("FINISHED")
+        elif isinstance(error, KeyboardInterrupt | SystemExit):
+            self.close("KILLED", wait_s=2.5)  # `ray job stop` leaves 3 s before it kills
+        else:
+            self.close("FAILED")
+
+    def run(
+        self, key: str, name: str, parent: TrackedRun | None = None, tags: Mapping[str, str] | None = None
+    ) -> TrackedRun:
+        """Starts the run of that key, or goes on with the one that the ledger names.
+
+        Args: key is unique in the ledger, e.g. a trial's id; name is what MLflow's pages show.
+        """
+        run = TrackedRun(key, self)
+        self._runs.append(run)
+
+        def start(client: "MlflowClient") -> None:
+            known = self._ids.get(key)
+            if known is not None:
+                client.update_run(known, status="RUNNING")
+                run._step, run._params_written = _last_step(client, known), bool(client.get_run(known).data.params)
+                run.run_id = known
+                return
+            given = {**(tags or {}), **({PARENT_TAG: parent.run_id} if parent and parent.run_id else {})}
+            assert self._experiment_id is not None
+            run.run_id = client.create_run(self._experiment_id, run_name=name, tags=given).info.run_id
+            self._ids[key] = run.run_id
+            self._write_ledger()
+
+        self.put(f"{key}: start", start)
+        return run
+
+    def put(self, what: str, write: Callable[["MlflowClient"], None]) -> None:
+        """Queues a write. May be called from any thread and from a signal's handler."""
+        self._queue.put((what, write))
+
+    def end_open_runs(self, status: Status) -> None:
+        """Gives every run that has no final status yet this one."""
+        for run in self._runs:
+            run.end(status)
+
+    def close(self, status: Status = "FINISHED", wait_s: float = 30.0) -> None:
+        """Ends open runs, waits at most `wait_s` for what is still to be written, and says what was not."""
+        if self._closing.is_set():
+            return
+        self.end_open_runs(status)
+        self._queue.put(None)
+        self._deadline = time.monotonic() + (min(wait_s, AWAY_AT_END_S) if self._away else wait_s)
+        self._closing.set()
+        self._thread.join(wait_s)
+        left = self._lost + self._queue.qsize()
+        if left:
+            self._say(f"tracking: {left} records could not be written to {self.uri}")
+
+    @property
+    def ui_line(self) -> str:
+        """What to type, or to open, to look at the runs."""
+        if self._remote:
+            return f"{self.uri.rstrip('/')}/#/experiments/{self._experiment_id}"
+        beside = Path(sys.executable).parent / "mlflow"
+        command = Path(os.path.relpath(beside)) if beside.is_relative_to(Path.cwd()) else beside
+        return f"{shlex.quote(str(command))} ui --backend-store-uri {shlex.quote(self.uri)}"
+
+    def _connect(self) -> "MlflowClient":
+        try:
+            with _opened_alone(self.uri):
+                client = _quiet_client(self.uri)
+                self._experiment_id = self._find_experiment(client)
+                return client
+        except ConfigError:
+            raise
+        except Exception as e:
+            if not self._remote or _refused(e):
+                raise ConfigError(f"tracking.uri: {self.uri}: {_one_line(e)}") from e
+            self._note_away(e)
+            return _quiet_client(self.uri)
+
+    def _find_experiment(self, client: "MlflowClient") -> str:
+        found = client.get_experiment_by_name(self.experiment)
+        if found is None:
+            where = None if self._remote or self._artifacts is None else self._artifacts.resolve().as_uri()
+            return str(client.create_experiment(self.experiment, artifact_location=where))
+        if found.lifecycle_stage != "active":
+            raise ConfigError(
+                f"tracking.experiment: {self.experiment} was deleted in {self.uri}; restore it or take another name"
+            )
+        return str(found.experiment_id)
+
+    def _work(self) -> None:
+        while (record := self._queue.get()) is not None:
+            self._write(*record)
+
+    def _write(self, what: str, write: Callable[["MlflowClient"], None]) -> None:
+        wait_s = 1.0
+        while True:
+            try:
+                if self._experiment_id is None:
+                    self._experiment_id = self._find_experiment(self._client)
+                write(self._client)
+            except Exception as e:
+                if _refused(e):
+                    self._say(f"tracking: {what} refused: {_one_line(e)}")
+                    return
+                self._note_away(e)
+                if time.monotonic() > self._deadline:
+                    self._lost += 1
+                    return
+                if self._closing.is_set():
+                    time.sleep(0.5)
+                else:
+                    self._closing.wait(wait_s)
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            else:
+                if self._away:
+                    self._say("tracking: the store answers again")
+                    self._away = False
+                return
+
+    def _note_away(self, error: Exception) -> None:
+        if not self._away:
+            self._say(
+                f"tracking: {self.uri} does not answer, training goes on and it is tried again: {_one_line(error)}"
+            )
+            self._away = True
+
+    def _read_ledger(self) -> dict[str, str]:
+        if self._ledger is None or not self._ledger.exists():
+            return {}
+        read = json.loads(self._ledger.read_text())
+        return dict(read["runs"]) if read["uri"] == self.uri else {}  # ids of another store mean nothing here
+
+    def _write_ledger(self) -> None:
+        if self._ledger is not None:
+            write_text(self._ledger, json.dumps({"uri": self.uri, "runs": self._ids}, indent=2))
+
+
+def _quiet_client(uri: str) -> "MlflowClient":
+    # One short try: the retries are ours, and a user's own settings win.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    from mlflow import MlflowClient
+
+    for name in ("mlflow.store.db.utils", "alembic"):  # a new database otherwise reports its tables
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(uri, registry_uri=uri)
+
+
+@contextmanager
+def _opened_alone(uri: str) -> Iterator[None]:
+    """Holds other processes off while a database file is made: MLflow's migrations break one another."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    path = Path(uri.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _last_step(client: "MlflowClient", run_id: str) -> int:
+    keys = sorted(client.get_run(run_id).data.metrics)
+    return max((m.step for key in keys[:1] for m in client.get_metric_history(run_id, key)), default=-1)
+
+
+def _refused(error: Exception) -> bool:
+    """Whether trying again cannot help: the store understood and said no, or a file to copy is not there."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+        return 400 <= status < 500 and status not in (401, 403, 408, 409, 429)
+    return isinstance(error, ConfigError | FileNotFoundError | ValueError | TypeError)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,275 @@
+"""Ray Train around the loop: `train(cfg)` places the workers, shows and records what they report, and resumes.
+
+The driver builds a `TorchTrainer`; its controller process starts the workers and restarts them from the last
+checkpoint when one is lost; each worker runs `worker.train_worker`.
+"""
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.train import UserCallback
+from ray.util.queue import Empty, Queue
+
+from ocr_ray.config import (
+    RecipeConfig,
+    config_digest,
+    load_config,
+    to_yaml,
+    with_paths_resolved,
+)
+from ocr_ray.data.check import check_samples
+from ocr_ray.errors import ClusterError, RunError
+from ocr_ray.files import write_text
+from ocr_ray.progress import LiveFeed, ProgressEvent
+from ocr_ray.recipes import build_model, read_train, read_val
+from ocr_ray.session import connected, gpus_in_cluster
+from ocr_ray.start import score_start
+from ocr_ray.tracking import TrackedRun, Tracker, store_uri
+from ocr_ray.typed import flatten
+from ocr_ray.weights.coverage import coverage_table
+from ocr_ray.worker import FAILED_PICTURES, STOPPED, arguments_for, raise_if_stopped, train_worker
+
+CONFIG_FILE = "config.yaml"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run. `best` is the better student's safetensors file; its metadata lie beside it as JSON."""
+
+    name: str
+    folder: Path
+    hmean: float
+    best: Path
+    epochs: int
+
+
+def train(
+    cfg: RecipeConfig, name: str | None = None, resume: bool = False, live: LiveFeed | None = None
+) -> TrainResult:
+    """Trains one recipe and keeps the better student.
+
+    Args: name is the run's folder in `ray.storage`, by default recipe and time; resume goes on with the run of that
+        name from its last checkpoint, and gives the result of one that had ended; live shows the run, by default on
+        standard error.
+    Raises: RunError when the name is taken, there is nothing to resume, or the run failed; ClusterError when the
+        cluster can never place it; ConfigError, DataError and WeightsError for what the config names.
+    """
+    cfg = with_paths_resolved(cfg, Path.cwd())
+    storage = Path(cfg.ray.storage)
+    name = name or f"{cfg.recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
+    check_name(cfg, storage / name, resume)
+    with contextlib.ExitStack() as stack:
+        if live is None:
+            live = stack.enter_context(LiveFeed())
+        live.stage(f"train {cfg.recipe}")
+        announce(cfg, live)
+        stack.enter_context(connected(cfg.ray))
+        must_fit(cfg)
+        folder = make_folder(cfg, storage / name)
+        tracker = stack.enter_context(open_tracker(cfg, folder, live))
+        run = tracker.run(name, name, tags={"recipe": cfg.recipe, "config_digest": config_digest(cfg)})
+        run.text(to_yaml(cfg), CONFIG_FILE)
+        if not resume:
+            run.metrics(score_start(cfg, live).metrics(), step=0)
+        last = None
+        for last in kept_reports(folder):
+            run.report(last)  # an attempt that was killed may not have come to write it down
+        if last is None or last["epoch"] < cfg.optim.epochs:
+            live.put(ProgressEvent(name, "starting", epochs=cfg.optim.epochs))
+            feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
+            last = _watch(build_trainer(cfg, name, storage, [_Forward(feed)], feed), feed, live, run, folder)
+        best = Path(last["best_path"])
+        run.artifact(best.parent, "best")
+        live.put(ProgressEvent(name, "done", hmean=last["hmean.best"]))
+        live.say(f"runs to compare: {tracker.ui_line}")
+    return TrainResult(name, folder, last["hmean.best"], best, last["epoch"])
+
+
+def build_trainer(
+    cfg: RecipeConfig,
+    name: str,
+    storage: Path,
+    callbacks: list[UserCallback] | None = None,
+    feed: Queue | None = None,
+    stage: str = "",
+    label: str = "",
+) -> ray.train.torch.TorchTrainer:
+    """A trainer whose run lives in `storage / name`; one of the same name goes on from its last checkpoint.
+
+    Args: feed takes rank 0's `ProgressEvent`s under `label` (by default `name`) and `stage`.
+    """
+    return ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config=arguments_for(cfg, storage / name, label or name, stage, feed),
+        torch_config=ray.train.torch.TorchConfig(),  # NCCL where workers have GPUs, gloo elsewhere
+        scaling_config=scaling(cfg),
+        # Type checkers see the first generation of these classes, runs get the second.
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg]
+            name=name,
+            storage_path=str(storage),
+            callbacks=callbacks or [],  # type: ignore[arg-type]
+            # The last one is always kept; the score keeps the best one beside it.
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute="hmean"),
+            failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
+                max_failures=cfg.ray.max_failures, controller_failure_limit=3
+            ),
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+    )
+
+
+def scaling(cfg: RecipeConfig) -> ray.train.ScalingConfig:
+    """What one run asks of the connected cluster, with what the config leaves open filled in."""
+    resources = worker_resources(cfg)
+    return ray.train.ScalingConfig(
+        num_workers=cfg.ray.num_workers, use_gpu="GPU" in resources, resources_per_worker=resources
+    )
+
+
+def worker_resources(cfg: RecipeConfig) -> dict[str, float]:
+    """Of one worker of a run: a GPU where the config asks for one, or where it says nothing and the cluster has any."""
+    resources = {"CPU": 1.0 if cfg.ray.cpus_per_worker is None else cfg.ray.cpus_per_worker}
+    if cfg.ray.use_gpu or (cfg.ray.use_gpu is None and gpus_in_cluster()):
+        resources["GPU"] = 1.0 if cfg.ray.gpus_per_worker is None else cfg.ray.gpus_per_worker
+    return resources
+
+
+def must_fit(cfg: RecipeConfig) -> None:
+    """Raises: ClusterError when the connected cluster, even empty, could not hold one run of this config."""
+    for resource, amount in worker_resources(cfg).items():
+        alive = [node["Resources"].get(resource, 0.0) for node in ray.nodes() if node["Alive"]]
+        room = sum(int(has / amount + 1e-9) for has in alive)
+        if room < cfg.ray.num_workers:
+            raise ClusterError(
+                f"ray.num_workers={cfg.ray.num_workers} of {amount:g} {resource} each can never be placed: "
+                f"the cluster has {sum(alive):g} {resource} on {len(alive)} node"
+                f"{'s' * (len(alive) != 1)}, room for {room}"
+            )
+
+
+def check_name(cfg: RecipeConfig, folder: Path, resume: bool) -> None:
+    """Raises: RunError when the name is taken, when there is nothing to resume, or when it was another config."""
+    recorded = folder / CONFIG_FILE
+    if not resume:
+        if folder.exists():
+            raise RunError(f"{folder}: is there already: add --resume to go on with it, or choose another --name")
+        return
+    if not recorded.exists():
+        raise RunError(f"{folder}: no run to resume here")
+    now, before = flatten(cfg), flatten(load_config(recorded))
+    odd = [key for key in now if key.split(".")[0] not in ("ray", "tracking") and now[key] != before.get(key)]
+    if odd:
+        raise RunError(
+            f"{folder.name}: was started with {odd[0]}={before.get(odd[0])}, now it is {now[odd[0]]}: "
+            f"a changed run needs a --name of its own"
+        )
+
+
+def make_folder(cfg: RecipeConfig, folder: Path) -> Path:
+    """The run's folder with its whole config, and without the mark of a mistake that has been mended."""
+    write_text(folder / CONFIG_FILE, to_yaml(cfg))
+    (folder / STOPPED).unlink(missing_ok=True)
+    return folder
+
+
+def kept_reports(folder: Path) -> list[dict[str, Any]]:
+    """What rank 0 reported with the checkpoints that the run in `folder` still has, in the order of their epochs."""
+    try:
+        kept = ray.train.Result.from_path(str(folder)).best_checkpoints
+    except RuntimeError:  # no checkpoint yet
+        return []
+    return sorted((metrics for _, metrics in kept or []), key=lambda metrics: metrics["epoch"])
+
+
+def announce(cfg: RecipeConfig, live: LiveFeed) -> None:
+    """Reads weights and labels as the workers will, and says in short what they hold.
+
+    Raises: WeightsError, DataError and ConfigError, so that a mistake costs no worker's start.
+    """
+    built = build_model(cfg)
+    if built.coverage:
+        live.console.print(coverage_table(built.coverage))
+    for note in built.notes:
+        live.say(f"note: {note}")
+    live.say(f"data: {check_samples(read_train(cfg), read_val(cfg)).one_line()}")
+
+
+def open_tracker(cfg: RecipeConfig, folder: Path, live: LiveFeed) -> Tracker:
+    """MLflow's writer for a run or sweep in `folder`, whose runs it goes on with on a resume."""
+    storage = Path(cfg.ray.storage)
+    return Tracker(
+        store_uri(cfg.tracking.uri, storage),
+        cfg.tracking.experiment,
+        artifacts=storage / "mlartifacts",
+        ledger=folder / "mlflow_runs.json",
+        say=live.say,
+    )
+
+
+class _Forward(UserCallback):
+    """In the controller: hands each report on to the driver, which alone writes it down."""
+
+    def __init__(self, feed: Queue) -> None:
+        self._feed = feed
+
+    def after_report(
+        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: ray.train.Checkpoint | None
+    ) -> None:
+        self._feed.put(metrics[0])
+
+
+def _watch(
+    trainer: ray.train.torch.TorchTrainer, feed: Queue, live: LiveFeed, run: TrackedRun, folder: Path
+) -> dict[str, Any]:
+    """Runs the trainer and passes on its news until it ends. Returns: the last report."""
+    failed: list[BaseException] = []
+
+    def fit_in_background() -> None:
+        try:
+            trainer.fit()
+        except BaseException as e:
+            failed.append(e)
+
+    # In a thread, so that Ctrl-C reaches this one, and what is open here is closed in order.
+    fitting = threading.Thread(target=fit_in_background, name="trainer", daemon=True)
+    fitting.start()
+    last: dict[str, Any] | None = None
+    while True:
+        ending = not fitting.is_alive()
+        try:
+            news = feed.get(timeout=0.5)
+        except Empty:
+            if ending:
+                break
+            continue
+        if isinstance(news, ProgressEvent):
+            live.put(news)
+        else:
+            last = news
+            run.report(news)
+            for failure in news.get(FAILED_PICTURES, ()):
+                live.say(f"data: left out and replaced: {failure}")
+    raise_if_stopped(folder)
+    if failed:
+        raise RunError(f"{folder.name}: {reason(failed[0])}") from failed[0]
+    if last is None:
+        raise RunError(f"{folder.name}: ended without a report")
+    return last
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong in a worker, in one line, from under the layers that Ray wraps around it."""
+    if isinstance(error, ray.train.WorkerGroupError) and error.worker_failures:
+        rank, inner = next(iter(error.worker_failures.items()))
+        return f"worker {rank}: {reason(inner)}"
+    if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, BaseException):
+        return reason(error.cause)
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[-1] if isinstance(error, ray.exceptions.RayTaskError) else lines[0]}"

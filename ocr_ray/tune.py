@@ -1,0 +1,267 @@
+"""Ray Tune around Ray Train: a sweep is many training runs, of which a scheduler ends the poor ones early.
+
+The driver runs Tune's loop and alone writes: to MLflow, to the sweep's books, to the terminal. Each trial is a small
+process that starts a training run of its own, whose workers hold the CPUs and GPUs.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ray import tune
+from ray.exceptions import RayError
+from ray.util.queue import Empty, Queue
+from rich.table import Table
+
+from ocr_ray.config import RecipeConfig, config_digest, to_yaml, with_paths_resolved
+from ocr_ray.errors import RunError
+from ocr_ray.progress import LiveFeed
+from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
+from ocr_ray.search.searchers import RUNGS_FILE, build_scheduler, build_searcher, ends_early, restore_scheduler
+from ocr_ray.search.trial import OBJECTIVE, run_trial
+from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
+from ocr_ray.search.watch import SweepWatch
+from ocr_ray.session import connected
+from ocr_ray.spaces import SearchSpace
+from ocr_ray.start import score_start
+from ocr_ray.tracking import TrackedRun, Tracker
+from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, worker_resources
+from ocr_ray.typed import to_plain, with_values
+
+TUNES_FOLDER = "tune"
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A finished sweep. `best` is the weights file of the best trial, its metadata beside it."""
+
+    name: str
+    folder: Path
+    hmean: float
+    best: Path
+    best_trial: TrialSummary
+    trials: tuple[TrialSummary, ...]
+    ui_line: str
+    """What to type, or to open, to look at the runs in MLflow."""
+    seconds: float
+
+    def table(self) -> Table:
+        """A row for each trial, for the terminal."""
+        return trials_table(list(self.trials))
+
+
+def sweep(
+    cfg: RecipeConfig,
+    space: SearchSpace,
+    name: str | None = None,
+    resume: bool = False,
+    live: LiveFeed | None = None,
+) -> SweepResult:
+    """Searches `space` around `cfg` by the settings of `cfg.sweep`, and keeps the best trial's best student.
+
+    Args: name is the sweep's folder in `ray.storage`, by default recipe and time; resume goes on with the sweep of
+        that name: ended trials stay as they are, others go on from their checkpoints; live shows the trials, by
+        default on standard error.
+    Raises: RunError when the name is taken, there is nothing to resume, or every trial failed; ClusterError when no
+        trial can ever be placed; ConfigError, DataError and WeightsError for what the config names;
+        KeyboardInterrupt after Ctrl-C or SIGTERM, with the state saved for a resume.
+    """
+    began = time.monotonic()
+    cfg = with_paths_resolved(with_values(cfg, space.fixed, space.source), Path.cwd())
+    storage = Path(cfg.ray.storage)
+    name = name or f"sweep-{cfg.recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = storage / name
+    check_name(cfg, folder, resume)
+    book = TrialBook(folder, {key: f"{type(d).__name__}{dataclasses.astuple(d)}" for key, d in space.distributions})
+    if resume:
+        _take_up(book, name)
+    with contextlib.ExitStack() as stack:
+        if live is None:
+            live = stack.enter_context(LiveFeed())
+        live.stage(f"sweep {name}", cfg.sweep.trials)
+        announce(cfg, live)
+        make_folder(cfg, folder)
+        stack.enter_context(connected(cfg.ray))
+        at_once = _trials_at_once(cfg, live)
+        tracker = stack.enter_context(open_tracker(cfg, folder, live))
+        tags = {"recipe": cfg.recipe, "config_digest": config_digest(cfg), "search_space": space.source}
+        parent = tracker.run(name, name, tags=tags)
+        parent.text(to_yaml(cfg), CONFIG_FILE)
+        if not resume:
+            parent.metrics(score_start(cfg, live).metrics(), step=0)
+        interrupted = _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent)
+        if interrupted:
+            live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
+            raise KeyboardInterrupt
+        best = best_trial(book.trials)
+        if best is None or best.hmean is None:
+            _raise_all_failed(name, book.trials)
+        parent.tags({"best_trial": str(best.number), "best_trial_id": best.trial_id})
+        parent.artifact(Path(best.best).parent, "best")
+    return SweepResult(
+        name,
+        folder,
+        best.hmean,
+        Path(best.best),
+        best,
+        tuple(book.trials),
+        tracker.ui_line,
+        time.monotonic() - began,
+    )
+
+
+def _run_tune(
+    cfg: RecipeConfig,
+    space: SearchSpace,
+    folder: Path,
+    book: TrialBook,
+    at_once: int,
+    resume: bool,
+    live: LiveFeed,
+    tracker: Tracker,
+    parent: TrackedRun,
+) -> bool:
+    """Runs Tune's loop to its end. Returns: whether a signal ended it before its time."""
+    scheduler = build_scheduler(cfg.sweep, cfg.optim.epochs)
+    if resume:
+        restore_scheduler(scheduler, folder / RUNGS_FILE)
+
+    def yaml_of(values: Mapping[str, Any]) -> str:
+        return to_yaml(with_values(cfg, values, "trial"))
+
+    watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of)
+    feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
+    trainable = tune.with_resources(
+        tune.with_parameters(run_trial, config=to_plain(cfg), sweep=folder.name, storage=str(folder.parent), feed=feed),
+        {"CPU": TRIAL_CPU},
+    )
+    domains = space.to_tune()
+    with _quiet_tune(folder), _signals_given_back(), _relayed(feed, live, watch):
+        tune.run(
+            trainable,
+            # In a folder of its own: Tune copies the files it finds beside its state out and, on a resume, back again.
+            name=TUNES_FOLDER,
+            storage_path=str(folder),
+            config={key: domains[key] for key in space.varied},
+            num_samples=cfg.sweep.trials,
+            metric=OBJECTIVE,
+            mode="max",
+            search_alg=build_searcher(cfg.sweep, space.own_values(cfg), at_once),
+            scheduler=scheduler,
+            callbacks=[watch],
+            verbose=0,
+            raise_on_failed_trial=False,
+            max_failures=cfg.ray.max_failures,  # of a trial's own process; its workers are restarted by Ray Train
+            trial_name_creator=_trial_id,
+            trial_dirname_creator=_trial_id,
+            resume_config=_resume_config(folder) if resume else None,
+        )
+    if not watch.interrupted.is_set():
+        watch.close_lost()
+    return watch.interrupted.is_set()
+
+
+def _trial_id(trial: tune.experiment.Trial) -> str:
+    return str(trial.trial_id)
+
+
+def _resume_config(folder: Path) -> tune.ResumeConfig | None:
+    """None where the sweep was ended before Tune had written anything down: it then starts afresh."""
+    if not any((folder / TUNES_FOLDER).glob("experiment_state-*.json")):
+        return None
+    resume = tune.ResumeConfig.ResumeType.RESUME
+    return tune.ResumeConfig(unfinished=resume, errored=resume)  # type: ignore[arg-type]  # says str, checks the enum
+
+
+def _take_up(book: TrialBook, name: str) -> None:
+    """Raises: RunError when the search space is another one than that of the trials so far."""
+    before, now = book.load(), book.identity
+    odd = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if odd:
+        raise RunError(
+            f"{name}: was started with {odd[0]} {before.get(odd[0], 'not searched')}, now it is "
+            f"{now.get(odd[0], 'not searched')}: another space needs a --name of its own"
+        )
+
+
+def _trials_at_once(cfg: RecipeConfig, live: LiveFeed) -> int:
+    """As many as the settings and the cluster allow. Raises: ClusterError."""
+    room = room_for_trials(cfg.ray.num_workers, worker_resources(cfg))
+    check_state_api()
+    at_once = min(room, cfg.sweep.trials, cfg.sweep.max_concurrent or room)
+    live.say(
+        f"sweep: {cfg.sweep.trials} trials, {at_once} at a time" + (f" (room for {room})" if room > at_once else "")
+    )
+    if cfg.sweep.scheduler != "none" and not ends_early(cfg.sweep, cfg.optim.epochs):
+        live.say(
+            f"note: no trial is ended early: sweep.grace_epochs={cfg.sweep.grace_epochs} is not below "
+            f"optim.epochs={cfg.optim.epochs}"
+        )
+    return at_once
+
+
+def _raise_all_failed(name: str, trials: list[TrialSummary]) -> NoReturn:
+    first = next((f"trial {t.number}: {t.reason}" for t in trials if t.reason), "no trial has kept any weights")
+    raise RunError(f"{name}: no trial came through: {first}")
+
+
+@contextlib.contextmanager
+def _relayed(feed: Queue, live: LiveFeed, watch: SweepWatch) -> Iterator[None]:
+    """Shows the workers' signs of life while the block runs, since Tune's loop has this thread."""
+    over = threading.Event()
+
+    def relay() -> None:
+        while not over.is_set():
+            try:
+                event = feed.get(timeout=0.5)
+            except Empty:
+                continue
+            except RayError:
+                return
+            live.put(dataclasses.replace(event, run=watch.name_of(event.run)))
+
+    thread = threading.Thread(target=relay, name="relay", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(5)
+
+
+@contextlib.contextmanager
+def _signals_given_back() -> Iterator[None]:
+    """Tune keeps SIGINT, and the watch SIGTERM, after the loop has ended."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _quiet_tune(folder: Path) -> Iterator[None]:
+    """What Tune says goes to `tune.log` in the folder while the block runs; the terminal is ours."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else a table of its own, even with verbose=0
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # CSV, JSON and TensorBoard beside MLflow
+    handler = logging.FileHandler(folder / "tune.log", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger(tune.__name__)
+    logger.addHandler(handler)
+    logger.propagate, before = False, logger.propagate
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+        handler.close()

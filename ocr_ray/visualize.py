@@ -1,0 +1,83 @@
+"""Pictures for people: outlines of text regions, the probability map in colours, many pictures on one sheet."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ocr_ray.data.images import Image
+
+Colour = tuple[int, int, int]  # B, G, R
+PREDICTED: Colour = (0, 140, 255)  # orange
+LABELLED: Colour = (255, 190, 0)  # blue; told apart from orange with any colour vision
+IGNORED: Colour = (200, 200, 200)
+UNDER: Colour = (0, 0, 0)
+LINE_AT_PX = 500  # a picture's shorter side per pixel of line width
+
+
+def draw_regions(
+    image: Image,
+    predicted: Sequence[ArrayLike],
+    labelled: Sequence[ArrayLike] = (),
+    ignore: Sequence[bool] | NDArray[np.bool_] = (),
+) -> Image:
+    """A copy of `image` with predicted outlines in orange, labelled ones in blue, ignored ones thin and grey.
+
+    Each line lies on a wider black one, so that it can be seen on any background. Polygons `(K, 2)` in pixels of the
+    image; `ignore` has one entry per labelled polygon, or none at all.
+    """
+    canvas = image.copy()
+    width = max(round(min(image.shape[:2]) / LINE_AT_PX), 1)
+    skipped = list(ignore) if len(ignore) else [False] * len(labelled)
+    for polygon, is_ignored in zip(labelled, skipped, strict=True):
+        _outline(canvas, polygon, IGNORED if is_ignored else LABELLED, 1 if is_ignored else width)
+    for polygon in predicted:
+        _outline(canvas, polygon, PREDICTED, width)
+    return canvas
+
+
+def draw_map(probability: NDArray[np.float32], width: int, height: int) -> Image:
+    """A probability map `(H, W)` as a picture of `width` by `height`: black at 0, over red, to pale yellow at 1."""
+    levels = np.rint(255 * np.clip(np.nan_to_num(probability), 0, 1)).astype(np.uint8)
+    return cast(Image, cv2.applyColorMap(cv2.resize(levels, (width, height)), cv2.COLORMAP_INFERNO))
+
+
+def side_by_side(drawn: Image, probability: NDArray[np.float32]) -> Image:
+    """A drawn picture and, to its right, the map that the regions came from, in the same size."""
+    height, width = drawn.shape[:2]
+    return np.hstack([drawn, draw_map(probability, width, height)])
+
+
+def contact_sheet(images: Sequence[Image], columns: int, cell_width: int) -> Image:
+    """Pictures in rows of `columns`, each reduced or enlarged to `cell_width` pixels; cells are as high as the highest.
+
+    Raises: ValueError when there is no picture.
+    """
+    if not images:
+        raise ValueError("contact_sheet: expected at least one picture")
+    cells = [_to_width(image, cell_width) for image in images]
+    cell_height = max(cell.shape[0] for cell in cells)
+    rows = -(-len(cells) // columns)
+    sheet = np.full((rows * cell_height, min(columns, len(cells)) * cell_width, 3), 255, np.uint8)
+    for i, cell in enumerate(cells):
+        y, x = i // columns * cell_height, i % columns * cell_width
+        sheet[y : y + cell.shape[0], x : x + cell_width] = cell
+    return sheet
+
+
+def _outline(canvas: Image, polygon: ArrayLike, colour: Colour, width: int) -> None:
+    points = np.asarray(polygon, np.float64)
+    if not np.isfinite(points).all():
+        return
+    # Far outside the picture nothing shows, and OpenCV's fixed-point coordinates would overflow.
+    corners = [np.rint(np.clip(points, -1e4, 1e4 + max(canvas.shape))).astype(np.int32)]
+    cv2.polylines(canvas, corners, True, UNDER, width + 2, cv2.LINE_AA)
+    cv2.polylines(canvas, corners, True, colour, width, cv2.LINE_AA)
+
+
+def _to_width(image: Image, width: int) -> Image:
+    height = max(round(image.shape[0] * width / image.shape[1]), 1)
+    smooth = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
+    return cast(Image, cv2.resize(image, (width, height), interpolation=smooth))

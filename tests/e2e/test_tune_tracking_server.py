@@ -1,0 +1,72 @@
+"""A real tracking server that goes away in the middle and comes back."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from ocr_ray.tracking import Tracker
+
+
+@contextlib.contextmanager
+def server(folder: Path, port: int) -> Iterator[None]:
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
+    process = subprocess.Popen([*command, *store], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            assert process.poll() is None
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                break
+            time.sleep(0.2)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_what_was_said_while_the_server_was_away_is_written_when_it_is_back(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    (tmp_path / "student.safetensors").write_bytes(b"weights")
+    said: list[str] = []
+    with contextlib.ExitStack() as stack:
+        with server(tmp_path, port):
+            tracker = stack.enter_context(Tracker(uri, "ocr_ray", tmp_path / "unused", say=said.append))
+            parent = tracker.run("p", "sweep")
+            run = tracker.run("a", "trial 1", parent)
+            run.report({"epoch": 1, "hmean": 0.1, "config": '{"optim.lr": 0.001}'})
+            while run._step < 1:
+                time.sleep(0.05)
+        before = time.monotonic()
+        for epoch in range(2, 30):
+            run.report({"epoch": epoch, "hmean": epoch / 100})
+        late = tracker.run("b", "trial 2", parent)  # started while there is no one to ask for an id
+        late.report({"epoch": 1, "hmean": 0.5, "config": '{"optim.lr": 0.002}'})
+        run.artifact(tmp_path / "student.safetensors", "best")
+        assert time.monotonic() - before < 1  # training does not wait
+        while not said:
+            time.sleep(0.05)
+        with server(tmp_path, port):
+            tracker.close(wait_s=60)
+            client = MlflowClient(uri)
+            assert run.run_id is not None
+            assert late.run_id is not None
+            steps = [m.step for m in client.get_metric_history(run.run_id, "hmean")]
+            assert steps == [1, *range(2, 30)]
+            assert client.get_run(late.run_id).data.params == {"optim.lr": "0.002"}
+            assert client.get_run(late.run_id).data.tags["mlflow.parentRunId"] == parent.run_id
+            assert [f.path for f in client.list_artifacts(run.run_id, "best")] == ["best/student.safetensors"]
+            assert {client.get_run(i).info.status for i in (run.run_id, late.run_id)} == {"FINISHED"}
+    assert [line.split(",")[0].split(": ")[-1] for line in said] == [
+        f"{uri} does not answer",
+        "the store answers again",
+    ]

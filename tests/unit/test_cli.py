@@ -1,0 +1,162 @@
+"""The commands as a user types them, run in this process: help, examples, mistakes, and the figures of `eval`."""
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from ocr_ray.cli import app, main
+from ocr_ray.data.synth import SynthConfig, render_set
+from ocr_ray.model_card import ModelCard, Origin, save_detector
+from ocr_ray.models.detector import Detector
+
+COMMANDS = [
+    "demo",
+    "train",
+    "tune",
+    "eval",
+    "predict",
+    "extract",
+    "convert",
+    "weights",
+    "weights fetch",
+    "data check",
+    "data icdar2015",
+    "data synth",
+]
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Types `ocr-ray ARGUMENTS...`; gives exit code, standard output and standard error."""
+
+    def type_in(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ocr-ray", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return type_in
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "set"
+    render_set(folder, SynthConfig(train=2, val=2, width=160, height=128), seed=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "student.safetensors"
+    save_detector(path, Detector(ModelCard().detector), ModelCard(origin=Origin(run="a test")))
+    return path
+
+
+def leaf_commands(group: typer.Typer, prefix: str = "") -> list[str]:
+    names = [f"{prefix}{c.name}" for c in group.registered_commands]
+    for sub in group.registered_groups:
+        assert sub.typer_instance is not None
+        names += leaf_commands(sub.typer_instance, f"{prefix}{sub.name} ")
+        if sub.typer_instance.registered_callback:
+            names.append(f"{prefix}{sub.name}")
+    return names
+
+
+def test_the_list_of_commands_is_this_one() -> None:
+    assert sorted(leaf_commands(app)) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_that_parses(command: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "300", "TERM": "dumb"})
+    assert result.exit_code == 0
+    found = re.search(rf"(ocr-ray {command}\b[^`│\n]*)", result.output.split("Example:", 1)[1])
+    assert found, result.output
+    arguments = shlex.split(found.group(1).strip())[1:]
+    context = typer.main.get_command(app).make_context("ocr-ray", arguments, resilient_parsing=False)
+    while arguments and hasattr(context.command, "resolve_command"):
+        name, sub, arguments = context.command.resolve_command(context, arguments)
+        if name is None or sub is None:
+            break
+        context = sub.make_context(name, arguments, parent=context)  # raises for an option that is not there
+        arguments = [*context._protected_args, *context.args] if hasattr(sub, "resolve_command") else []
+
+
+def test_eval_gives_its_figures_alone_as_json(run: Run, weights: Path, rendered: Path) -> None:
+    code, out, err = run("eval", weights, rendered / "val_label.txt", "--json", "--limit-side-len", "64")
+    assert code == 0, err
+    figures = json.loads(out)
+    expected = {"precision", "recall", "hmean", "images", "matched", "ground_truth", "detected", "resize"}
+    assert expected <= figures.keys()
+    assert figures["images"] == 2
+    assert figures["resize"] == "shortest side at least 64"
+    assert figures["hmean"] == 0
+    assert figures["diagnosis"]
+
+
+def test_data_check_ends_with_1_when_something_would_be_dropped(run: Run, rendered: Path, tmp_path: Path) -> None:
+    assert run("data", "check", rendered / "train_label.txt", "--val", rendered / "val_label.txt")[0] == 0
+    broken = tmp_path / "labels.txt"
+    broken.write_text((rendered / "train_label.txt").read_text() + "gone.jpg\t[]\n")
+    code, out, _ = run("data", "check", broken, "--root", rendered)
+    assert code == 1
+    assert "gone.jpg" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train nope.yaml", "nope.yaml: No such file"),
+        ("train {configs}/ppocrv3_det_student.yaml", "data.train: expected a label file"),
+        ("train {configs}/ppocrv3_det_student.yaml optim.lrr=1", "optim.lrr: Key 'lrr' is not a key of 'OptimConfig'"),
+        ("train {configs}/ppocrv3_det_student.yaml optim.lr", "optim.lr: expected key=value"),
+        ("train {configs}/ppocrv3_det_student.yaml optim.lr=fast", "optim.lr: Value 'fast'"),
+        ("train {configs}/ppocrv3_det_student.yaml optim.lr=[1", "not a YAML value"),
+        ("train {configs}/ppocrv3_det_student.yaml data.train=no.txt data.val=no.txt", "no.txt: cannot be read"),
+        ("train {configs}/ppocrv3_det_cml.yaml data.train=no.txt", "teacher.weights: expected a file"),
+        ("tune {configs}/ppocrv3_det_student.yaml nope.yaml", "nope.yaml: No such file"),
+        ("eval nope.safetensors {rendered}/val_label.txt", "nope.safetensors: no such file"),
+        ("eval {weights} nope.txt", "nope.txt: cannot be read"),
+        ("eval {weights} {rendered}/val_label.txt --model Teacher", "no sub-model 'Teacher'"),
+        ("eval {weights} {rendered}/val_label.txt --limit-type middle", "limit_type"),
+        ("predict {weights} nope.jpg --out {out}", "nope.jpg: cannot be read"),
+        ("extract {weights} --out {out}/x.safetensors", "no sub-model 'Student'"),
+        ("convert {weights} {out}/x.bin", "expected a file to write that ends in .safetensors or .pdparams"),
+        ("weights fetch nope", "nope: no published weights of that name"),
+        ("data icdar2015 nope nope --out {out}/x.txt", "nope"),
+        ("data synth {out}/set --train 0", "expected at least 1 picture"),
+        ("demo --train x.txt", "--train and --val go together"),
+    ],
+)
+def test_a_mistake_is_one_line_exit_code_2_and_no_file(
+    run: Run,
+    weights: Path,
+    rendered: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    configs = Path(__file__).resolve().parents[2] / "configs"
+    places = {"configs": configs, "weights": weights, "rendered": rendered, "out": tmp_path / "out"}
+    code, out, err = run(*arguments.format(**places).split())
+    assert code == 2
+    assert out == ""
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("ocr-ray: ")
+    assert message in last
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+
+from ocr_ray.config import (
+    CMLConfig,
+    DMLConfig,
+    StudentConfig,
+    load_config,
+    override,
+    recipe_from_plain,
+    to_yaml,
+    with_paths_resolved,
+)
+from ocr_ray.errors import ConfigError
+from ocr_ray.models.detector import teacher_config
+
+
+def test_the_dml_pair_has_the_teachers_architecture_by_default() -> None:
+    assert DMLConfig().student.detector == teacher_config()
+    assert CMLConfig().student.detector == StudentConfig().student.detector
+
+
+def test_overrides_are_yaml_values() -> None:
+    cfg = override(
+        CMLConfig(),
+        ["optim.lr=5e-4", "data.train=[a.txt, b.txt]", "data.val=c.txt", "loss.dml.weight=2", "optim.clip_norm=null"],
+    )
+    assert cfg.optim.lr == 5e-4
+    assert cfg.data.train == ("a.txt", "b.txt")
+    assert cfg.data.val == ("c.txt",)
+    assert isinstance(cfg, CMLConfig)
+    assert cfg.loss.dml.weight == 2.0
+
+
+def test_paths_become_absolute_and_nothing_else_changes(tmp_path: Path) -> None:
+    cfg = override(CMLConfig(), ["data.train=a.txt", "teacher.weights=t.pdparams", "ray.storage=/elsewhere/runs"])
+    resolved = with_paths_resolved(cfg, tmp_path)
+    assert resolved.data.train == (str(tmp_path / "a.txt"),)
+    assert isinstance(resolved, CMLConfig)
+    assert resolved.teacher.weights == str(tmp_path / "t.pdparams")
+    assert resolved.student.weights is None
+    assert resolved.ray.storage == "/elsewhere/runs"
+    assert resolved.loss == cfg.loss
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("recipe: cml\nloss: {dml: {wieght: 1}}", "loss.dml.wieght: Key 'wieght' is not a key of 'DMLLossConfig'"),
+        ("recipe: kd", "recipe: expected one of dml, cml, student, found 'kd'"),
+        ("optim: {lr: 1}", "recipe: expected one of dml, cml, student, found None"),
+        ("recipe: student\noptim: {lr: -1}", "optim.lr: expected a number of at least 0, found -1"),
+        ("recipe: student\ndata: {batch_size: 0}", "data.batch_size: expected at least 1, found 0"),
+        ("recipe: student\nrun: {seed: -1}", "run.seed: expected at least 0, found -1"),
+        ("recipe: student\ndata: {train: [a, b], ratios: [0.5]}", "data.ratios: expected one for each of the 2 files"),
+        (
+            "recipe: student\nstudent: {detector: {neck: {kind: fpn}}}",
+            "student.detector.neck.kind: 'fpn' is not one of",
+        ),
+        ("[1, 2]", "expected a mapping of keys to values, found list"),
+        ("recipe: {", "not a YAML file"),
+        ("", "recipe: expected one of"),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_line_that_names_it(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_run_writes_down_is_what_it_reads() -> None:
+    cfg = override(DMLConfig(), ["student.detector.backbone={kind: resnet_vd, layers: 18}", "run.precision=bf16"])
+    import yaml
+
+    assert recipe_from_plain(yaml.safe_load(to_yaml(cfg)), "again") == cfg

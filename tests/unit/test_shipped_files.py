@@ -1,0 +1,64 @@
+"""Every YAML that ships loads, says every key, and fits the recipe it is for."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from ocr_ray.config import RecipeConfig, config_digest, load_config, override, recipe_from_plain, to_yaml
+from ocr_ray.spaces import load_space
+from ocr_ray.typed import flatten
+
+PROJECT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((PROJECT / "configs").glob("*.yaml"))
+SPACES = sorted((PROJECT / "search_spaces").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_a_recipe_file_loads_and_says_every_number_under_loss_optim_and_data(path: Path) -> None:
+    cfg = load_config(path)
+    assert path.stem.endswith(cfg.recipe)
+    said = flatten_plain(OmegaConf.to_container(OmegaConf.load(path)))
+    silent = [
+        key
+        for key in flatten(cfg)
+        if key.split(".")[0] in ("loss", "optim", "data")
+        and key not in said
+        and not key.endswith((".eps", ".max_tries"))
+    ]
+    assert [key for key in silent if "cache_mib" not in key and not key.endswith("distill.balance")] == []
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_a_config_makes_the_round_trip_through_yaml(path: Path) -> None:
+    cfg = load_config(path)
+    again = recipe_from_plain(dict(OmegaConf.to_container(OmegaConf.create(to_yaml(cfg)))), "again")  # type: ignore[arg-type, call-overload]
+    assert again == cfg
+    assert config_digest(again) == config_digest(cfg)
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda p: p.stem)
+def test_a_search_space_fits_its_recipe(path: Path) -> None:
+    recipe = next((name for name in ("dml", "student") if path.stem.startswith(name)), "cml")
+    cfg = load_config(PROJECT / "configs" / f"ppocrv3_det_{recipe}.yaml")
+    if path.stem == "demo":
+        cfg = override(cfg, ["optim.lr=0.01"])
+    space = load_space(path, cfg)
+    assert space.varied
+
+
+def test_the_digest_follows_what_decides_numbers_alone() -> None:
+    cfg = load_config(CONFIGS[0])
+    assert config_digest(override(cfg, ["ray.storage=elsewhere"])) == config_digest(cfg)
+    assert config_digest(override(cfg, ["optim.lr=0.5"])) != config_digest(cfg)
+
+
+def flatten_plain(node: object, prefix: str = "") -> set[str]:
+    if not isinstance(node, dict):
+        return {prefix.rstrip(".")}
+    return {key for name, value in node.items() for key in flatten_plain(value, f"{prefix}{name}.")}
+
+
+def test_there_is_a_recipe_file_for_each_recipe() -> None:
+    recipes: list[RecipeConfig] = [load_config(path) for path in CONFIGS]
+    assert {cfg.recipe for cfg in recipes} == {"dml", "cml", "student"}

@@ -1,0 +1,126 @@
+"""safetensors and `.npz`: what is whole comes back, what is not is refused."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from ocr_ray.errors import WeightsError
+from ocr_ray.weights.safetensors import read_npz, read_safetensors, write_safetensors
+
+
+@pytest.fixture
+def arrays() -> dict[str, NDArray[np.float32]]:
+    rng = np.random.default_rng(0)
+    return {"b.weight": rng.standard_normal((4, 3, 3, 3)).astype(np.float32), "a": np.zeros(5, np.float32)}
+
+
+def test_arrays_and_metadata_come_back(tmp_path: Path, arrays: dict[str, NDArray[np.float32]]) -> None:
+    metadata = {"format": "x", "origin": '{"hmean": 0.5, "run": "Straße"}'}
+    path = tmp_path / "new" / "a.safetensors"
+    write_safetensors(path, arrays, metadata)
+    read, said = read_safetensors(path)
+    assert said == metadata
+    assert read.keys() == arrays.keys()
+    assert all(read[name].tobytes() == array.tobytes() for name, array in arrays.items())
+    assert [p.name for p in path.parent.iterdir()] == ["a.safetensors"]
+
+
+def test_what_was_read_does_not_change_with_the_file(tmp_path: Path, arrays: dict[str, NDArray[np.float32]]) -> None:
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, arrays, {})
+    read, _ = read_safetensors(path)
+    with path.open("r+b") as stream:
+        stream.seek(-200, 2)
+        stream.write(b"\xff" * 200)
+    np.testing.assert_array_equal(read["b.weight"], arrays["b.weight"])
+
+
+def test_arrays_that_are_views_are_written_as_they_look(tmp_path: Path) -> None:
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    write_safetensors(tmp_path / "a.safetensors", {"t": array.T, "s": array[:, ::2]}, {})
+    read, _ = read_safetensors(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(read["t"], array.T)
+    np.testing.assert_array_equal(read["s"], array[:, ::2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_are_cast(tmp_path: Path, dtype: torch.dtype) -> None:
+    values = torch.tensor([1.0, -0.5, 3.140625])
+    save_file({"a": values.to(dtype)}, tmp_path / "a.safetensors")
+    read, _ = read_safetensors(tmp_path / "a.safetensors")
+    assert read["a"].dtype == np.float32
+    np.testing.assert_array_equal(read["a"], values.numpy())
+
+
+def test_integers_are_refused_by_name(tmp_path: Path) -> None:
+    save_file({"epoch": torch.tensor([3])}, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=r"epoch is an array of torch\.int64, expected floats"):
+        read_safetensors(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("kept", [0, 4, 8, 60, -1, -400])
+def test_cut_files_are_refused(tmp_path: Path, arrays: dict[str, NDArray[np.float32]], kept: int) -> None:
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, arrays, {"format": "x"})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(WeightsError, match=r"a\.safetensors: not a whole safetensors file") as caught:
+        read_safetensors(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"not weights at all, but some longer text",
+        struct.pack("<Q", 1 << 60) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 66) + b'{"a":{"dtype":"F32","shape":[9999999999],"data_offsets":[0,4]}}   ' + b"\0" * 4,
+    ],
+)
+def test_hostile_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+        read_safetensors(path)
+
+
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"none\.safetensors: no such file"):
+        read_safetensors(tmp_path / "none.safetensors")
+    with pytest.raises(WeightsError, match=r"none\.npz: no such file"):
+        read_npz(tmp_path / "none.npz")
+
+
+def test_npz_comes_back(tmp_path: Path, arrays: dict[str, NDArray[np.float32]]) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
+    read = read_npz(tmp_path / "a.npz")
+    assert read.keys() == arrays.keys()
+    assert all(read[name].tobytes() == array.tobytes() for name, array in arrays.items())
+
+
+def test_objects_in_an_npz_are_refused_unread(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", a=np.array([{"x": 1}], dtype=object))
+    with pytest.raises(WeightsError, match="allow_pickle=False"):
+        read_npz(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("kept", [0, 3, 100, -30])
+def test_cut_npz_files_are_refused(tmp_path: Path, arrays: dict[str, NDArray[np.float32]], kept: int) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(WeightsError, match=r"a\.npz: not a whole \.npz file") as caught:
+        read_npz(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lone_array_is_no_npz(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(3, np.float32))
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    with pytest.raises(WeightsError, match="one array without a name"):
+        read_npz(tmp_path / "a.npz")
