@@ -73,9 +73,19 @@ def tiny(small_set: Path) -> list[str]:
 @pytest.fixture(scope="session")
 def bare_losses(tiny: list[str]) -> list[float]:
     """Mean loss of each epoch of the `tiny` run in a plain loop: no Ray, no workers, nothing that disturbs it."""
+    return losses_in_a_plain_loop(tiny)
+
+
+@pytest.fixture(scope="session")
+def many_bare_losses(tiny: list[str]) -> list[float]:
+    """As `bare_losses`, of a run of 20 epochs: long enough that a kill in its middle comes before its end."""
+    return losses_in_a_plain_loop([*tiny, "optim.epochs=20"])
+
+
+def losses_in_a_plain_loop(typed: list[str]) -> list[float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    cfg = load_config(Path(tiny[0]), tiny[1:])
+    cfg = load_config(Path(typed[0]), typed[1:])
     training = build_training(cfg, build_model(cfg), torch.device("cpu"))
     losses: list[float] = []
     optimizer = build_adam(list(training.model.parameters()), cfg.optim)

@@ -100,7 +100,7 @@ def loaded(
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=num_workers,
-        multiprocessing_context="fork" if num_workers else None,
+        multiprocessing_context="forkserver" if num_workers else None,  # as recipes.build_training has it, and why
     )
     assert len(loader) == len(sampler)
     batches = list(loader)
