@@ -91,6 +91,8 @@ def tune_command(
     cfg = load_config(config, overrides or [])
     result = sweep(cfg, load_space(space, cfg), name=name, resume=resume)
     Console(soft_wrap=True).print(result.table())
+    if result.taught is not None:
+        typer.echo(result.taught.one_line())
     typer.echo(f"all runs: {result.ui_line}")
     typer.echo(f"hmean {result.hmean:.4f}  {result.best}")
 

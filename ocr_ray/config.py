@@ -54,6 +54,29 @@ class TeacherConfig:
     batch_stats: bool = False
     """True: as in the reference, where the frozen teacher normalises by batch statistics and its running statistics
     drift. False: in eval mode, so that its answer depends on one picture alone."""
+    shared: bool = True
+    """In a sweep the teacher looks at each picture once, and all trials read its answers, bit for bit those of a
+    teacher of their own. False: each trial runs the teacher itself, as a single run always does."""
+    store: str | None = None
+    """Folder of those answers, or a URI such as `s3://bucket/folder`. Absent: `teacher` in `ray.storage`."""
+    store_mib: int = 20_480
+    """Size the answers of one teacher may reach. Above it those are dropped that no running trial needs."""
+    producers: int | None = None
+    """Processes that compute answers. Absent: 1, on GPUs one for every eight."""
+    gpus_per_producer: float = 0.25
+    """Where there are GPUs, the share of one that each producer gets."""
+
+    def __post_init__(self) -> None:
+        for key, value, least in (
+            ("store_mib", self.store_mib, 0),
+            ("producers", 1 if self.producers is None else self.producers, 1),
+        ):
+            if value < least:
+                raise ConfigError(f"teacher.{key}: expected at least {least}, found {value}")
+        if not 0 < self.gpus_per_producer <= 1:
+            raise ConfigError(
+                f"teacher.gpus_per_producer: expected more than 0 and at most 1, found {self.gpus_per_producer:g}"
+            )
 
 
 @dataclass(frozen=True)
@@ -219,4 +242,6 @@ def with_paths_resolved(cfg: RecipeConfig, base: Path) -> RecipeConfig:
     cfg = dataclasses.replace(cfg, data=data, student=student, ray=ray)
     if isinstance(cfg, CMLConfig) and cfg.teacher.weights:
         cfg = dataclasses.replace(cfg, teacher=dataclasses.replace(cfg.teacher, weights=absolute(cfg.teacher.weights)))
+    if isinstance(cfg, CMLConfig) and cfg.teacher.store and "://" not in cfg.teacher.store:
+        cfg = dataclasses.replace(cfg, teacher=dataclasses.replace(cfg.teacher, store=absolute(cfg.teacher.store)))
     return cfg

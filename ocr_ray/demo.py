@@ -187,6 +187,8 @@ def _summary(result: PipelineResult, start: float, overview: Path, out: Path, se
     console.print(stages)
     console.print()
     console.print(result.sweep.table())
+    if result.sweep.taught is not None:
+        console.print(result.sweep.taught.one_line())
     console.print()
     console.print(f"took           {seconds / 60:.1f} minutes")
     console.print(f"best weights   {result.student}")

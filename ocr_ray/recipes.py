@@ -37,12 +37,13 @@ class BuiltModel:
     notes: tuple[str, ...] = ()
 
 
-def build_model(cfg: RecipeConfig) -> BuiltModel:
+def build_model(cfg: RecipeConfig, with_teacher: bool = True) -> BuiltModel:
     """The nets of a recipe with their starting weights, on the CPU; the same for the same config.
 
     Two students that start alike would stay alike, and mutual learning would be void: then the second one is
     perturbed, and a note says so.
 
+    Args: with_teacher=False leaves the teacher of CML out, for a run that reads its answers; the students are the same.
     Raises: WeightsError for a file that does not fit; ConfigError where a CML config names no teacher.
     """
     torch.manual_seed(cfg.run.seed)
@@ -55,6 +56,8 @@ def build_model(cfg: RecipeConfig) -> BuiltModel:
             return BuiltModel(DMLPair(*students), new, tuple(coverage), tuple(notes))
         case CMLConfig():
             students, new, coverage, notes = _pair(cfg.student)
+            if not with_teacher:
+                return BuiltModel(DMLPair(*students), new, tuple(coverage), tuple(notes))
             teacher, of_teacher = load_teacher(cfg.teacher)
             triple = CMLTriple(*students, teacher, batch_stats=cfg.teacher.batch_stats)
             return BuiltModel(triple, new, (*coverage, of_teacher), tuple(notes))
@@ -94,7 +97,10 @@ def read_val(cfg: RecipeConfig) -> list[Sample]:
 def build_training(
     cfg: RecipeConfig, built: BuiltModel, device: torch.device, rank: int = 0, world_size: int = 1
 ) -> Training:
-    """Model on its device, data dealt to this rank. Raises: DataError, ConfigError as `read_train` and `read_val`."""
+    """Model on its device, data dealt to this rank.
+
+    Raises: DataError, ConfigError as `read_train` and `read_val`.
+    """
     memory_format = torch.channels_last if cfg.run.channels_last else torch.contiguous_format
     model = built.model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
     samples, val = read_train(cfg), read_val(cfg)

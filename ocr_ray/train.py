@@ -31,6 +31,7 @@ from ocr_ray.progress import LiveFeed, ProgressEvent
 from ocr_ray.recipes import build_model, read_train, read_val
 from ocr_ray.session import connected, gpus_in_cluster
 from ocr_ray.start import score_start
+from ocr_ray.teaching.sharing import Teaching
 from ocr_ray.tracking import TrackedRun, Tracker, store_uri
 from ocr_ray.typed import flatten
 from ocr_ray.weights.coverage import coverage_table
@@ -100,14 +101,16 @@ def build_trainer(
     feed: Queue | None = None,
     stage: str = "",
     label: str = "",
+    teaching: Teaching | None = None,
 ) -> ray.train.torch.TorchTrainer:
     """A trainer whose run lives in `storage / name`; one of the same name goes on from its last checkpoint.
 
-    Args: feed takes rank 0's `ProgressEvent`s under `label` (by default `name`) and `stage`.
+    Args: feed takes rank 0's `ProgressEvent`s under `label` (by default `name`) and `stage`; teaching is where a CML
+        run reads its teacher's answers.
     """
     return ray.train.torch.TorchTrainer(
         train_worker,
-        train_loop_config=arguments_for(cfg, storage / name, label or name, stage, feed),
+        train_loop_config=arguments_for(cfg, storage / name, label or name, stage, feed, teaching),
         torch_config=ray.train.torch.TorchConfig(),  # NCCL where workers have GPUs, gloo elsewhere
         scaling_config=scaling(cfg),
         # Type checkers see the first generation of these classes, runs get the second.

@@ -32,6 +32,8 @@ from ocr_ray.search.watch import SweepWatch
 from ocr_ray.session import connected
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.start import score_start
+from ocr_ray.teaching.desk import TeachingStats
+from ocr_ray.teaching.sharing import Teaching, open_teaching, with_room_for_producers
 from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, worker_resources
 from ocr_ray.typed import to_plain, with_values
@@ -52,6 +54,8 @@ class SweepResult:
     ui_line: str
     """What to type, or to open, to look at the runs in MLflow."""
     seconds: float
+    taught: TeachingStats | None = None
+    """What the shared teacher's answers took and saved; None where each trial had a teacher of its own, or none."""
 
     def table(self) -> Table:
         """A row for each trial, for the terminal."""
@@ -90,17 +94,23 @@ def sweep(
         announce(cfg, live)
         make_folder(cfg, folder)
         stack.enter_context(connected(cfg.ray))
-        at_once = _trials_at_once(cfg, live)
+        teaching = open_teaching(cfg, space.varied, live)
+        cfg = with_room_for_producers(cfg, teaching)
+        at_once = _trials_at_once(cfg, live, teaching)
         tracker = stack.enter_context(open_tracker(cfg, folder, live))
         tags = {"recipe": cfg.recipe, "config_digest": config_digest(cfg), "search_space": space.source}
         parent = tracker.run(name, name, tags=tags)
         parent.text(to_yaml(cfg), CONFIG_FILE)
         if not resume:
             parent.metrics(score_start(cfg, live).metrics(), step=0)
-        interrupted = _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent)
+        interrupted = _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching)
         if interrupted:
             live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
             raise KeyboardInterrupt
+        taught = teaching.stats() if teaching is not None else None
+        if taught is not None:
+            parent.metrics(taught.metrics(), step=len(book.trials) + 1)
+            live.say(taught.one_line())
         best = best_trial(book.trials)
         if best is None or best.hmean is None:
             _raise_all_failed(name, book.trials)
@@ -115,6 +125,7 @@ def sweep(
         tuple(book.trials),
         tracker.ui_line,
         time.monotonic() - began,
+        taught,
     )
 
 
@@ -128,6 +139,7 @@ def _run_tune(
     live: LiveFeed,
     tracker: Tracker,
     parent: TrackedRun,
+    teaching: Teaching | None,
 ) -> bool:
     """Runs Tune's loop to its end. Returns: whether a signal ended it before its time."""
     scheduler = build_scheduler(cfg.sweep, cfg.optim.epochs)
@@ -137,10 +149,21 @@ def _run_tune(
     def yaml_of(values: Mapping[str, Any]) -> str:
         return to_yaml(with_values(cfg, values, "trial"))
 
-    watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of)
+    def ended(trial_id: str) -> None:
+        if teaching is not None:
+            teaching.ended(trial_id)
+
+    watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of, ended)
     feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
     trainable = tune.with_resources(
-        tune.with_parameters(run_trial, config=to_plain(cfg), sweep=folder.name, storage=str(folder.parent), feed=feed),
+        tune.with_parameters(
+            run_trial,
+            config=to_plain(cfg),
+            sweep=folder.name,
+            storage=str(folder.parent),
+            feed=feed,
+            teaching=teaching,
+        ),
         {"CPU": TRIAL_CPU},
     )
     domains = space.to_tune()
@@ -192,9 +215,10 @@ def _take_up(book: TrialBook, name: str) -> None:
         )
 
 
-def _trials_at_once(cfg: RecipeConfig, live: LiveFeed) -> int:
+def _trials_at_once(cfg: RecipeConfig, live: LiveFeed, teaching: Teaching | None) -> int:
     """As many as the settings and the cluster allow. Raises: ClusterError."""
-    room = room_for_trials(cfg.ray.num_workers, worker_resources(cfg))
+    beside = [] if teaching is None else [{"GPU": teaching.options["num_gpus"]}] * teaching.producers
+    room = room_for_trials(cfg.ray.num_workers, worker_resources(cfg), beside)
     check_state_api()
     at_once = min(room, cfg.sweep.trials, cfg.sweep.max_concurrent or room)
     live.say(

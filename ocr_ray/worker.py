@@ -1,6 +1,7 @@
 """What runs inside each DDP worker of Ray Train: plain data in, reports and checkpoints out."""
 
 import contextlib
+import dataclasses
 import json
 import tempfile
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from ray.util.queue import Full, Queue
 
 from ocr_ray import errors
-from ocr_ray.config import RecipeConfig, config_digest, recipe_from_plain
+from ocr_ray.config import CMLConfig, RecipeConfig, config_digest, recipe_from_plain
 from ocr_ray.data.labels import data_digest
 from ocr_ray.engine.best import keep_best
 from ocr_ray.engine.checkpoint import RunState, load_checkpoint, save_checkpoint
@@ -26,6 +27,7 @@ from ocr_ray.files import write_text
 from ocr_ray.model_card import ModelCard, Origin
 from ocr_ray.progress import Phase, ProgressEvent
 from ocr_ray.recipes import build_model, build_training
+from ocr_ray.teaching.sharing import Teaching, shared_teacher
 from ocr_ray.typed import flatten, to_plain
 
 STOPPED = "stopped.json"
@@ -37,7 +39,7 @@ FAILED_PICTURES = "data.failed_pictures"
 
 @dataclass(frozen=True)
 class WorkerArguments:
-    """What a worker is told. It travels as plain data, so that no class of ours has to be pickled."""
+    """What a worker is told."""
 
     config: dict[str, Any]
     folder: str
@@ -47,11 +49,15 @@ class WorkerArguments:
     stage: str = ""
     feed: Queue | None = None
     """Takes rank 0's `ProgressEvent`s."""
+    teaching: Teaching | None = None
+    """Where a CML trial reads its teacher's answers; None: it has the teacher itself."""
 
 
-def arguments_for(cfg: RecipeConfig, folder: Path, name: str, stage: str, feed: Queue | None) -> dict[str, Any]:
+def arguments_for(
+    cfg: RecipeConfig, folder: Path, name: str, stage: str, feed: Queue | None, teaching: Teaching | None
+) -> dict[str, Any]:
     """The `train_loop_config` of a run."""
-    return vars(WorkerArguments(to_plain(cfg), str(folder), name, stage, feed))
+    return vars(WorkerArguments(to_plain(cfg), str(folder), name, stage, feed, teaching))
 
 
 def train_worker(plain: dict[str, Any]) -> None:
@@ -90,7 +96,13 @@ def _train(arguments: WorkerArguments, rank: int, world_size: int) -> None:
     folder = Path(arguments.folder)
     if cfg.run.threads is not None:
         torch.set_num_threads(cfg.run.threads)
-    training = build_training(cfg, build_model(cfg), ray.train.torch.get_device(), rank, world_size)
+    teaching = arguments.teaching
+    built = build_model(cfg, with_teacher=teaching is None)
+    training = build_training(cfg, built, ray.train.torch.get_device(), rank, world_size)
+    if teaching is not None:
+        assert isinstance(cfg, CMLConfig)
+        shared = shared_teacher(teaching, cfg, arguments.name, training.sampler.num_samples, world_size)
+        training = dataclasses.replace(training, teacher=shared)
     optimizer = build_adam([p for p in training.model.parameters() if p.requires_grad], cfg.optim)
     state = RunState()
     checkpoint = ray.train.get_checkpoint()

@@ -27,6 +27,9 @@ class Targets:
     """float32: `thresh_max` on a text's outline, falling to `thresh_min` a shrink distance away from it."""
     threshold_mask: Tensor
     """1 where the threshold map counts (text grown by its shrink distance), else 0."""
+    teacher: Tensor | None = None
+    """Bool: where a teacher sees text, as `losses.dila.teacher_target` has it. None where the nets hold their teacher
+    themselves, or learn without one."""
 
     def to(self, device: torch.device | str) -> "Targets":
         """All four maps as float32 on `device`; the copy is asynchronous from pinned memory."""
@@ -39,6 +42,7 @@ class Targets:
             widened(self.shrink_mask),
             widened(self.threshold_map),
             widened(self.threshold_mask),
+            None if self.teacher is None else self.teacher.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> "Targets":
@@ -83,6 +87,8 @@ class Batch:
     keys: tuple[Key, ...]
     paths: tuple[str, ...]
     failures: tuple[Failure, ...]
+    teacher: Tensor | None = None
+    """A stored teacher's answers, a bit a pixel: `(N, ceil(H * W / 8))` uint8. None where there is no store."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """Images (still uint8) and targets (float32) on `device`."""

@@ -22,15 +22,21 @@ from ocr_ray.errors import DataError
 
 MAX_REPLACEMENTS = 10
 """Samples drawn in place of a broken one before the run is told that the data cannot be read."""
+NO_MAPS = Targets(*[torch.empty(0, dtype=torch.uint8)] * 4)
+"""Of a dataset that draws none."""
 
 
 class TrainDataset(Dataset[Item]):
     """Augmented pictures with their target maps; a key is `(epoch, index)`, see `TrainSampler`.
 
     A sample depends on seed, epoch and index alone: not on the process that makes it, nor on what was made before.
+
+    Args: targets says how the maps are drawn; None leaves them empty, for those who only look at the pictures.
     """
 
-    def __init__(self, samples: Sequence[Sample], augment: AugmentConfig, targets: TargetConfig, seed: int) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], augment: AugmentConfig, targets: TargetConfig | None, seed: int
+    ) -> None:
         self._samples = samples
         self._augment = augment
         self._targets = targets
@@ -75,16 +81,9 @@ class TrainDataset(Dataset[Item]):
             augmentation, picture = _augmented(image, polygons, ignore, cfg, rng)
         else:
             augmentation, picture = _read_augmented(sample.image, polygons, ignore, cfg, rng)
-        moved, kept = augmentation.moved(polygons)
-        drawn = draw_targets(moved, ignore[kept], cfg.crop_height, cfg.crop_width, self._targets)
         return Item(
             image=_channels_first(picture),
-            targets=Targets(
-                _tensor(drawn.shrink_map),
-                _tensor(drawn.shrink_mask),
-                _tensor(drawn.threshold_map),
-                _tensor(drawn.threshold_mask),
-            ),
+            targets=NO_MAPS if self._targets is None else _drawn(augmentation, polygons, ignore, self._targets),
             key=key,
             path=str(sample.image),
             failures=failures,
@@ -115,6 +114,11 @@ class TrainDataset(Dataset[Item]):
         return image, [np.clip(p, 0, (width, height)) for p in polygons], failures
 
 
+def turn_order(seed: int, turn: int, num_samples: int) -> NDArray[np.int64]:
+    """The samples in the order in which turn number `turn` through them takes them: `(num_samples,)` indices."""
+    return np.random.default_rng((seed, turn)).permutation(num_samples)
+
+
 class TrainSampler(Sampler[list[Key]]):
     """Batches of `(epoch, index)` keys for one rank: the `batch_sampler` of a DataLoader over `TrainDataset`.
 
@@ -140,7 +144,7 @@ class TrainSampler(Sampler[list[Key]]):
             raise ValueError(f"TrainSampler: {num_samples=}, {batch_size=}, {epoch_size=}, expected at least 1")
         if not 0 <= rank < world_size:
             raise ValueError(f"TrainSampler: {rank=} with {world_size=}")
-        self._num_samples = num_samples
+        self.num_samples = num_samples
         self._epoch_size = epoch_size or num_samples
         self._batch_size = batch_size
         self._seed = seed
@@ -170,8 +174,8 @@ class TrainSampler(Sampler[list[Key]]):
         place, end = self._epoch * self._epoch_size, (self._epoch + 1) * self._epoch_size
         keys: list[Key] = []
         while place < end:
-            turn, at = divmod(place, self._num_samples)
-            order = np.random.default_rng((self._seed, turn)).permutation(self._num_samples)
+            turn, at = divmod(place, self.num_samples)
+            order = turn_order(self._seed, turn, self.num_samples)
             taken = order[at : at + end - place].tolist()
             keys += [(turn, index) for index in taken]
             place += len(taken)
@@ -197,6 +201,17 @@ def _augmented(
     height, width = image.shape[:2]
     augmentation = draw_augmentation(polygons, ignore, width, height, cfg, rng)
     return augmentation, augmentation.picture(shrink(image, augmentation.reduction))
+
+
+def _drawn(augmentation: Augmentation, polygons: Polygons, ignore: NDArray[np.bool_], cfg: TargetConfig) -> Targets:
+    moved, kept = augmentation.moved(polygons)
+    drawn = draw_targets(moved, ignore[kept], augmentation.crop_height, augmentation.crop_width, cfg)
+    return Targets(
+        _tensor(drawn.shrink_map),
+        _tensor(drawn.shrink_mask),
+        _tensor(drawn.threshold_map),
+        _tensor(drawn.threshold_mask),
+    )
 
 
 def _channels_first(image: Image) -> Tensor:

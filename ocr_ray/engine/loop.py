@@ -4,7 +4,7 @@ What leaves the loop leaves through two callables: `report` once an epoch, `on_s
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Literal
@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader
 from ocr_ray.data.batch import Batch, Targets
 from ocr_ray.data.dataset import TrainSampler
 from ocr_ray.data.labels import Sample
-from ocr_ray.data.normalize import NormalizeConfig, normalize
+from ocr_ray.data.normalize import NormalizeConfig
 from ocr_ray.engine.checkpoint import RunState
 from ocr_ray.engine.evaluate import EvalConfig, Evaluation, evaluate
 from ocr_ray.engine.meter import EpochMeter, StepEvent
 from ocr_ray.engine.optim import OptimConfig, build_adam, learning_rate
+from ocr_ray.engine.teacher import prepared, unpacked
 from ocr_ray.errors import ConfigError
 from ocr_ray.losses.combined import LossParts, RecipeLoss, recipe_loss
 from ocr_ray.models.distillation import CMLTriple, DMLPair, Single
@@ -78,6 +79,8 @@ class Training:
     """Names of the parameters that start from random values while others do not."""
     rank: int = 0
     world_size: int = 1
+    teacher: Callable[[Batch], Tensor] | None = None
+    """Where the model does not hold its teacher: the stored answers to a batch, as `Batch.teacher` has them."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def fit(
             on_step,
         )
         training.model.train()
-        for batch in meter.timed(iter(training.loader)):
+        for batch in meter.timed(_batches(training)):
             lr = learning_rate(state.step, steps, training.optim)
             for group in optimizer.param_groups:
                 group["lr"] = lr
@@ -226,7 +229,7 @@ def _train_new_parts(training: Training, on_step: Callable[[StepEvent], None]) -
         meter = EpochMeter(
             training.rank, training.world_size, training.device, training.max_failed, 0, total, -total, on_step, done
         )
-        for batch in meter.timed(iter(training.loader)):
+        for batch in meter.timed(_batches(training)):
             images, targets = _on_device(training, batch)
             parts = update(wrapped, optimizer, images, targets, training.loss, training.run.precision)
             meter.add(parts, batch)
@@ -237,13 +240,6 @@ def _train_new_parts(training: Training, on_step: Callable[[StepEvent], None]) -
         epoch += 1
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trainable[name])
-
-
-def _meter(
-    training: Training, epoch: int, steps: int, first_step: int, on_step: Callable[[StepEvent], None], done: int = 0
-) -> EpochMeter:
-    ranks = training.rank, training.world_size
-    return EpochMeter(*ranks, training.device, training.max_failed, epoch, steps, first_step, on_step, done)
 
 
 def _distributed(training: Training, model: nn.Module) -> nn.Module:
@@ -259,8 +255,14 @@ def _distributed(training: Training, model: nn.Module) -> nn.Module:
     )
 
 
+def _batches(training: Training) -> Iterator[Batch]:
+    for batch in training.loader:
+        yield batch if training.teacher is None else replace(batch, teacher=training.teacher(batch))
+
+
 def _on_device(training: Training, batch: Batch) -> tuple[Tensor, Targets]:
-    images = normalize(batch.images.to(training.device, non_blocking=True), training.normalize)
-    if training.run.channels_last:
-        images = images.contiguous(memory_format=torch.channels_last)
-    return images, batch.targets.to(training.device)
+    images = prepared(batch.images, training.normalize, training.device, training.run.channels_last)
+    targets = batch.targets.to(training.device)
+    if batch.teacher is not None:
+        targets = replace(targets, teacher=unpacked(batch.teacher.to(training.device), *images.shape[2:]))
+    return images, targets

@@ -69,7 +69,9 @@ def recipe_loss(outputs: Outputs, targets: Targets, cfg: RecipeLoss) -> LossPart
     data-parallel training needs.
 
     Args: targets as `Targets.to` gives them. Computed in float32, also inside an autocast region.
-    Raises: ValueError when a shape differs, or when a recipe's student or teacher is missing from `outputs`.
+    A teacher is among the nets, or its answers among the targets; then `loss.distill.threshold` was applied to them.
+
+    Raises: ValueError when a shape differs, or when a recipe's student or teacher is missing.
     """
     with torch.autocast(targets.shrink_map.device.type, enabled=False):
         match cfg:
@@ -80,7 +82,7 @@ def recipe_loss(outputs: Outputs, targets: Targets, cfg: RecipeLoss) -> LossPart
                 _require(outputs, 2, teacher=False)
                 return LossParts({"dml": _dml(outputs, cfg.dml), **_db(outputs, targets, cfg.db)})
             case CMLRecipeLoss():
-                _require(outputs, 2, teacher=True)
+                _require(outputs, 2, teacher=targets.teacher is None)
                 return LossParts(
                     {
                         "dml": _dml(outputs, cfg.dml),
@@ -108,8 +110,10 @@ def _db(outputs: Outputs, targets: Targets, cfg: DBLossConfig) -> dict[str, Tens
 
 
 def _distill(outputs: Outputs, targets: Targets, cfg: DistillLossConfig) -> dict[str, Tensor]:
-    assert outputs.teacher_shrink is not None
-    target = teacher_target(outputs.teacher_shrink, cfg.threshold)
+    target = targets.teacher
+    if outputs.teacher_shrink is not None:
+        target = teacher_target(outputs.teacher_shrink, cfg.threshold)
+    assert target is not None, "as _require has seen to"
     return {
         f"distill.{name}": distill_loss(maps, target, targets.shrink_mask, cfg)
         for name, maps in outputs.students.items()

@@ -15,14 +15,21 @@ UNIT = 10_000
 """Ray counts resources in ten-thousandths."""
 
 
-def trials_at_once(num_workers: int, per_worker: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> int:
+def trials_at_once(
+    num_workers: int,
+    per_worker: Mapping[str, float],
+    nodes: Sequence[Mapping[str, float]],
+    beside: Sequence[Mapping[str, float]] = (),
+) -> int:
     """How many trials of so many workers fit on empty nodes at the same time; a worker lies on one node.
 
-    Args: per_worker and nodes are amounts by resource, e.g. `{"CPU": 1.0, "GPU": 1.0}`.
+    Args: per_worker and nodes are amounts by resource, e.g. `{"CPU": 1.0, "GPU": 1.0}`; beside are those of processes
+        that stay as long as the sweep.
     """
-    free = [{name: round(amount * UNIT) for name, amount in node.items()} for node in nodes]
-    worker = {name: round(amount * UNIT) for name, amount in per_worker.items() if amount}
-    trial = {"CPU": round(TRIAL_CPU * UNIT)}
+    free = [_units(node) for node in nodes]
+    if not all(_take(free, _units(share)) for share in beside):
+        return 0
+    worker, trial = _units(per_worker), _units({"CPU": TRIAL_CPU})
     count = 0
     # Trial by trial, its own process last: where both want the last CPU of a node, the worker is the harder to place.
     while all(_take(free, share) for share in [*[worker] * num_workers, trial]):
@@ -30,10 +37,12 @@ def trials_at_once(num_workers: int, per_worker: Mapping[str, float], nodes: Seq
     return count
 
 
-def room_for_trials(num_workers: int, per_worker: Mapping[str, float]) -> int:
+def room_for_trials(
+    num_workers: int, per_worker: Mapping[str, float], beside: Sequence[Mapping[str, float]] = ()
+) -> int:
     """`trials_at_once` in the connected cluster. Raises: ClusterError when not even one can ever be placed."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    count = trials_at_once(num_workers, per_worker, nodes)
+    count = trials_at_once(num_workers, per_worker, nodes, beside)
     if not count:
         wanted = _amounts(per_worker)
         has = "; ".join(_amounts({k: node[k] for k in ("CPU", "GPU", *per_worker) if k in node}) for node in nodes)
@@ -55,6 +64,10 @@ def check_state_api() -> None:
             "the cluster's dashboard does not answer, and without it the room of a trial that is ended early is never "
             f"given back: start Ray with ray[default] and --include-dashboard=true ({str(e).splitlines()[0]})"
         ) from e
+
+
+def _units(amounts: Mapping[str, float]) -> dict[str, int]:
+    return {name: round(amount * UNIT) for name, amount in amounts.items() if amount}
 
 
 def _take(free: list[dict[str, int]], share: Mapping[str, int]) -> bool:

@@ -9,11 +9,14 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.queue import Queue
+
+if TYPE_CHECKING:
+    from ocr_ray.teaching.sharing import Teaching
 
 USED_CONFIG = "used_config"
 """Tune itself writes a trial's values under the key `config`; what the worker built with travels under this one."""
@@ -63,7 +66,14 @@ class ReportToTune(TuneReportCallback):
         super().after_report(run_context, [report], checkpoint)
 
 
-def run_trial(values: Mapping[str, Any], config: dict[str, Any], sweep: str, storage: str, feed: Queue) -> None:
+def run_trial(
+    values: Mapping[str, Any],
+    config: dict[str, Any],
+    sweep: str,
+    storage: str,
+    feed: Queue,
+    teaching: "Teaching | None" = None,
+) -> None:
     """The function that Tune runs for each trial.
 
     A failure that Ray Train has given up on, or a mistake of the user, is reported as the trial's last result: it
@@ -71,7 +81,8 @@ def run_trial(values: Mapping[str, Any], config: dict[str, Any], sweep: str, sto
     to stay away from values that a run refuses or diverges with (0), and learns nothing from a crash (NaN).
 
     Args: values are dotted keys with what the searcher drew; config is the whole recipe as plain data; sweep is the
-        folder's name in storage; feed takes the worker's `ProgressEvent`s, under the trial's id.
+        folder's name in storage; feed takes the worker's `ProgressEvent`s, under the trial's id; teaching is where it
+        reads its teacher's answers.
     """
     from ocr_ray.config import recipe_from_plain
     from ocr_ray.errors import UserError
@@ -88,7 +99,7 @@ def run_trial(values: Mapping[str, Any], config: dict[str, Any], sweep: str, sto
         for last in read_reports(folder)[-1:]:
             tune.report(last)  # a resumed trial may have no epoch left to run
         callbacks: list[Any] = [ReportToTune(folder)]
-        trainer = build_trainer(cfg, name, Path(storage), callbacks, feed, "", trial_id)
+        trainer = build_trainer(cfg, name, Path(storage), callbacks, feed, "", trial_id, teaching)
         trainer.fit()
         raise_if_stopped(folder)
     except Exception as e:

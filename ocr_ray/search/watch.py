@@ -34,7 +34,8 @@ TUNES_OWN = frozenset(
 class SweepWatch(tune.Callback):
     """Keeps the books of a sweep while Tune runs it. Tune calls it in the driver's main thread.
 
-    Args: folder is the sweep's; yaml_of gives the whole config of a trial from the values that it drew.
+    Args: folder is the sweep's; yaml_of gives the whole config of a trial from the values that it drew; ended is told
+        the id of each trial that has come to its end.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class SweepWatch(tune.Callback):
         scheduler: TrialScheduler,
         folder: Path,
         yaml_of: Callable[[Mapping[str, Any]], str],
+        ended: Callable[[str], None],
     ) -> None:
         self._book, self._space, self._tracker, self._parent, self._live = book, space, tracker, parent, live
-        self._scheduler, self._folder, self._yaml_of = scheduler, folder, yaml_of
+        self._scheduler, self._folder, self._yaml_of, self._ended = scheduler, folder, yaml_of, ended
         self._runs: dict[str, TrackedRun] = {}
         self._began: dict[str, tuple[float, float]] = {}
         self._epochs: dict[str, int] = {}
@@ -150,6 +152,7 @@ class SweepWatch(tune.Callback):
                 self._tracker.run(summary.trial_id, f"trial {summary.number}", self._parent).end("KILLED")
 
     def _close(self, summary: TrialSummary) -> None:
+        self._ended(summary.trial_id)
         self._book.change(summary)
         phases: dict[End, Phase] = {"finished": "done", "stopped early": "stopped early"}
         phase = phases.get(summary.end, "failed")

@@ -1,0 +1,60 @@
+"""A frozen teacher's answers as bits: what CML's loss asks of a teacher, and all that has to be kept of it.
+
+Whether a batch is answered by a teacher among the nets or from a store, the same function of one picture answers it:
+`prepared`, then `shrink_maps_alone`, then `teacher_target`.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ocr_ray.data.normalize import NormalizeConfig, normalize
+from ocr_ray.losses.dila import teacher_target
+from ocr_ray.models.detector import Detector
+from ocr_ray.models.distillation import shrink_maps_alone
+
+
+class Teacher:
+    """Answers pictures by where `net`, in eval mode, sees text with a probability above `threshold`."""
+
+    def __init__(
+        self,
+        net: Detector,
+        normalize_cfg: NormalizeConfig,
+        threshold: float,
+        device: torch.device,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        channels_last: bool = True,
+    ) -> None:
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._net = net.to(device=device, memory_format=memory_format).eval()  # type: ignore[call-overload]
+        self._normalize, self._threshold, self._device = normalize_cfg, threshold, device
+        self._precision, self._channels_last = precision, channels_last
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images `(N, 3, H, W)` uint8 as a batch holds them, to `packed` bits on the CPU."""
+        ready = prepared(images, self._normalize, self._device, self._channels_last)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+            shrink = shrink_maps_alone(self._net, ready)
+        return packed(teacher_target(shrink, self._threshold))
+
+
+def prepared(images: Tensor, normalize_cfg: NormalizeConfig, device: torch.device, channels_last: bool) -> Tensor:
+    """Pictures `(N, 3, H, W)` uint8 as the nets take them: normalised float32 on `device`."""
+    ready = normalize(images.to(device, non_blocking=True), normalize_cfg)
+    return ready.contiguous(memory_format=torch.channels_last) if channels_last else ready
+
+
+def packed(masks: Tensor) -> Tensor:
+    """Bool `(N, H, W)` to a bit a pixel, row by row: `(N, ceil(H * W / 8))` uint8 on the CPU."""
+    return torch.from_numpy(np.packbits(masks.flatten(1).cpu().numpy(), axis=1))
+
+
+def unpacked(bits: Tensor, height: int, width: int) -> Tensor:
+    """The masks that were `packed`, bool `(N, height, width)` on the device of `bits`."""
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=bits.device)
+    single = bits.unsqueeze(-1).bitwise_right_shift(shifts).bitwise_and(1).flatten(1)
+    return single[:, : height * width].reshape(len(bits), height, width).bool()

@@ -1,0 +1,182 @@
+"""The actor whom trials ask for answers: it sees to it that each piece is computed once, and that they fit the disk."""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from ocr_ray.engine.teacher_store import PIECE, Piece, TeacherStore
+from ocr_ray.errors import UserError
+from ocr_ray.teaching.producer import Made, TeacherProducer
+
+LEAST_FREE = 2**30
+"""Bytes of disk that the store leaves to others."""
+
+
+@dataclass(frozen=True)
+class TeachingStats:
+    """What a sweep's answers took and saved."""
+
+    made: int = 0
+    """Pictures that the teacher looked at."""
+    read: int = 0
+    """Answers that trials read."""
+    live: int = 0
+    """Answers that a trial had to compute itself, since nothing could be stored."""
+    broken: int = 0
+    """Pieces that could not be used and were computed again."""
+    num_bytes: int = 0
+    """Written, for the pictures in `made`."""
+    seconds: float = 0.0
+    """That the teacher took for the pictures in `made`."""
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of the answers for which the teacher had nothing left to do."""
+        return max(0.0, 1 - (self.made + self.live) / (self.read + self.live)) if self.read + self.live else 0.0
+
+    @property
+    def seconds_saved(self) -> float:
+        """That the teacher would have taken had each trial asked it itself."""
+        return max(0.0, self.read - self.made) * self.seconds / self.made if self.made else 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """Names under which a sweep records them."""
+        return {
+            "teacher.pictures": self.made,
+            "teacher.answers_read": self.read,
+            "teacher.answers_live": self.live,
+            "teacher.pieces_broken": self.broken,
+            "teacher.bytes_per_picture": self.num_bytes / self.made if self.made else 0.0,
+            "teacher.hit_rate": self.hit_rate,
+            "teacher.computed_s": self.seconds,
+            "teacher.saved_s": self.seconds_saved,
+        }
+
+    def one_line(self) -> str:
+        """For a person."""
+        if not self.read + self.live:
+            return "teacher: its answers were not asked for"
+        line = (
+            f"teacher: looked at {self.made} pictures in {self.seconds:.0f} s for {self.read} answers "
+            f"(hit rate {self.hit_rate:.0%}), which saved about {self.seconds_saved:.0f} s of it"
+        )
+        if self.made:
+            line += f"; {self.num_bytes / self.made:.0f} bytes a picture"
+        if self.broken:
+            line += f"; {self.broken} unusable pieces computed again"
+        if self.live:
+            line += f"; {self.live} answers computed by the trials themselves, since there was no room to store them"
+        return line
+
+
+Produce = Callable[[Piece], Awaitable[Made]]
+
+
+class Desk:
+    """Takes every trial's wishes, in one event loop.
+
+    Args: producers compute and write a piece of the store, each one at a time; limit bounds the store in bytes;
+        least_free is what it leaves of a disk.
+    """
+
+    def __init__(
+        self, store: TeacherStore, producers: Sequence[Produce], limit: int, least_free: int = LEAST_FREE
+    ) -> None:
+        self._store, self._limit, self._least_free = store, limit, least_free
+        self._sizes = store.sizes()
+        self._stats = TeachingStats()
+        self._turns: dict[str, int] = {}
+        self._making: dict[Piece, asyncio.Task[bool]] = {}
+        self._idle: asyncio.Queue[Produce] = asyncio.Queue()
+        for producer in producers:
+            self._idle.put_nowait(producer)
+
+    async def ensure(self, trial: str, piece: Piece, answers: int, broken: bool = False) -> bool:
+        """Comes back when the piece is stored, however long that takes.
+
+        Args: answers is how many of it the caller is going to read; broken says that it could not use what is there.
+        Returns: False where it cannot be stored or computed; the caller then asks a teacher of its own.
+        """
+        self._turns[trial] = piece.turn
+        if broken:
+            self._count(broken=1)
+        held = await self._held(piece, broken)
+        self._count(**{"read" if held else "live": answers})
+        return held
+
+    async def prepare(self, piece: Piece) -> None:
+        """Has a piece computed that is going to be asked for."""
+        await self._held(piece, False)
+
+    def ended(self, trial: str) -> None:
+        """A trial that needs nothing more."""
+        self._turns.pop(trial, None)
+
+    def stats(self) -> TeachingStats:
+        """So far."""
+        return self._stats
+
+    async def _held(self, piece: Piece, broken: bool) -> bool:
+        if piece not in self._making:
+            if not broken and self._store.holds(piece):
+                return True
+            self._making[piece] = asyncio.create_task(self._make(piece))
+        return await asyncio.shield(self._making[piece])
+
+    async def _make(self, piece: Piece) -> bool:
+        try:
+            if not self._room(piece):
+                return False
+            producer = await self._idle.get()
+            try:
+                made = await producer(piece)
+            finally:
+                self._idle.put_nowait(producer)
+        except (ray.exceptions.RayError, UserError):
+            return False  # pictures or a disk that fail: the trial meets the same and says it in its own words
+        finally:
+            del self._making[piece]
+        self._sizes[piece.turn] = self._sizes.get(piece.turn, 0) + made.num_bytes
+        self._count(made=made.images, num_bytes=made.num_bytes, seconds=made.seconds)
+        return True
+
+    def _room(self, piece: Piece) -> bool:
+        """Whether another piece may be written, if need be in the place of turns that no running trial needs."""
+        each = self._stats.num_bytes / self._stats.made * PIECE if self._stats.made else 0
+        passed = sorted(turn for turn in self._sizes if turn < min(self._turns.values(), default=0))
+        while sum(self._sizes.values()) + each > self._limit or self._disk_is_full():
+            if not passed:
+                return False
+            self._store.remove_turn(passed[0])
+            del self._sizes[passed.pop(0)]
+        return True
+
+    def _disk_is_full(self) -> bool:
+        free = self._store.free_bytes()
+        return free is not None and free < self._least_free
+
+    def _count(self, **more: float) -> None:
+        added = {name: getattr(self._stats, name) + value for name, value in more.items()}
+        self._stats = dataclasses.replace(self._stats, **added)
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+class TeacherDesk(Desk):
+    """A `Desk` in a process of its own, with producers in theirs, which end with it.
+
+    Args: config is a CML recipe as plain data; options are the resources of each producer.
+    """
+
+    def __init__(
+        self, config: dict[str, Any], place: str, digest: str, limit: int, producers: int, options: dict[str, float]
+    ) -> None:
+        actors = [
+            TeacherProducer.options(**options).remote(config, place, digest)  # type: ignore[attr-defined]
+            for _ in range(producers)
+        ]
+        super().__init__(TeacherStore(place, digest), [actor.make.remote for actor in actors], limit)
+        self._actors = actors  # they live as long as somebody holds them

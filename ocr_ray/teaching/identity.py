@@ -1,0 +1,76 @@
+"""When trials may share a teacher's answers, and the digest of all that makes an answer what it is."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import torch
+
+from ocr_ray.config import CMLConfig
+from ocr_ray.data.labels import Sample, data_digest
+from ocr_ray.files import file_digest
+from ocr_ray.typed import flatten
+
+INGREDIENTS = (
+    *("data.train", "data.ratios", "data.root", "data.augment", "data.normalize"),
+    *("loss.distill.threshold", "run.seed", "run.precision", "run.channels_last", "run.threads"),
+    *("teacher.detector", "teacher.weights", "teacher.model", "teacher.batch_stats"),
+)
+"""Keys of a config that decide a teacher's answer to a sample. The batch's size is none of them."""
+FORMAT = 1
+"""Of the store; another one is another digest."""
+
+
+def why_not_shared(cfg: CMLConfig, varied: Iterable[str]) -> str | None:
+    """Why trials that differ in the `varied` keys cannot share answers, in a few words; None where they can."""
+    if cfg.teacher.batch_stats:
+        return "teacher.batch_stats=true, so that an answer depends on the whole batch"
+    for key in varied:
+        if any(key == ingredient or key.startswith(f"{ingredient}.") for ingredient in INGREDIENTS):
+            return f"{key} is searched, and with it the teacher's answers change"
+    return None
+
+
+def teacher_threads(cfg: CMLConfig) -> int:
+    """CPU threads with which a worker of this config computes: they, too, decide an answer's last bits."""
+    return cfg.run.threads or max(1, int(cfg.ray.cpus_per_worker or 1))
+
+
+def answers_digest(cfg: CMLConfig, samples: Sequence[Sample], device: str) -> str:
+    """16 hexadecimal digits of the teacher, the pictures, how they are varied, and what computes.
+
+    Args: samples are the training pictures; their files count by size and time of change, not by their bytes. device
+        is the kind that computes, `cpu` or `cuda`.
+    Raises: DataError, WeightsError where a file is not there.
+    """
+    flat = flatten(cfg)
+    chosen = {k: v for k, v in flat.items() if any(k == i or k.startswith(f"{i}.") for i in INGREDIENTS)}
+    for path in ("data.train", "data.root", "teacher.weights", "run.threads"):
+        chosen.pop(path, None)  # their contents count, not where they lie
+    assert cfg.teacher.weights is not None
+    plain = {
+        "format": FORMAT,
+        "config": {key: str(value) for key, value in sorted(chosen.items())},
+        "teacher": _weights_digest(Path(cfg.teacher.weights)),
+        "labels": data_digest(samples),
+        "pictures": _pictures_digest(samples),
+        "computed": [device, teacher_threads(cfg) if device == "cpu" else None, torch.__version__, cv2.__version__],
+    }
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _weights_digest(path: Path) -> str:
+    if path.is_dir():  # a checkpoint
+        return " ".join(file_digest(file) for file in sorted(path.glob("*.safetensors")))
+    return file_digest(path)
+
+
+def _pictures_digest(samples: Sequence[Sample]) -> str:
+    digest = hashlib.sha256()
+    for sample in samples:
+        if sample.image.exists():  # one that is missing is replaced, and named, as in training
+            stat = sample.image.stat()
+            digest.update(f"{sample.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

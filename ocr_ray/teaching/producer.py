@@ -1,0 +1,101 @@
+"""The actor that computes answers: a teacher, the training pictures, and a place to put pieces."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from ocr_ray.config import CMLConfig, recipe_from_plain
+from ocr_ray.data.batch import Batch, Key, collate
+from ocr_ray.data.dataset import TrainDataset
+from ocr_ray.engine.teacher import Teacher
+from ocr_ray.engine.teacher_store import BrokenPiece, Piece, TeacherStore, Turns
+from ocr_ray.recipes import load_teacher, read_train
+from ocr_ray.teaching.identity import teacher_threads
+
+BATCH = 8
+"""Pictures that go to the device together; the net still sees them one at a time."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a piece took. `images` is 0 for one that was there already."""
+
+    images: int = 0
+    num_bytes: int = 0
+    seconds: float = 0.0
+    """Of computing, pictures included."""
+
+
+class _Asked(Sampler[list[Key]]):
+    """The keys of one piece after another, so that the loader's processes live on between them."""
+
+    def __init__(self) -> None:
+        self.keys: list[Key] = []
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for start in range(0, len(self.keys), BATCH):
+            yield self.keys[start : start + BATCH]
+
+    def __len__(self) -> int:
+        return -(-len(self.keys) // BATCH)
+
+
+def build_teacher(cfg: CMLConfig, device: torch.device) -> Teacher:
+    """The frozen teacher of a config. Raises: ConfigError, WeightsError as `load_teacher`."""
+    net, _ = load_teacher(cfg.teacher)
+    return Teacher(
+        net, cfg.data.normalize, cfg.loss.distill.threshold, device, cfg.run.precision, cfg.run.channels_last
+    )
+
+
+class PieceMaker:
+    """Computes pieces of a store on `device`."""
+
+    def __init__(self, cfg: CMLConfig, store: TeacherStore, device: torch.device) -> None:
+        samples = read_train(cfg)
+        self._store, self._turns = store, Turns(cfg.run.seed, len(samples))
+        self._teacher = build_teacher(cfg, device)
+        self._asked = _Asked()
+        workers = cfg.data.num_workers if device.type == "cuda" else 0  # on a CPU the teacher is what takes the time
+        self._loader: DataLoader[Batch] = DataLoader(
+            TrainDataset(samples, cfg.data.augment, None, cfg.run.seed),  # type: ignore[arg-type]  # collated
+            batch_sampler=self._asked,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            multiprocessing_context="forkserver" if workers else None,  # as for training, see recipes
+        )
+
+    def make(self, piece: Piece) -> Made:
+        """Computes and writes a piece, unless it is there and whole. Raises: DataError, UserError."""
+        began = time.monotonic()
+        self._asked.keys = self._turns.keys_of(piece)
+        try:
+            if self._store.read(piece, self._asked.keys) is not None:
+                return Made()
+        except BrokenPiece:
+            pass  # written over below
+        answers = torch.cat([self._teacher(batch.images) for batch in self._loader])
+        size = self._store.write(piece, self._asked.keys, answers)
+        return Made(len(answers), size, time.monotonic() - began)
+
+
+@ray.remote(max_restarts=-1, max_task_retries=-1)
+class TeacherProducer:
+    """`PieceMaker` in a process of its own. One that is killed is started again, and makes its piece once more."""
+
+    def __init__(self, config: dict[str, Any], place: str, digest: str) -> None:
+        cfg = recipe_from_plain(config, "config")
+        assert isinstance(cfg, CMLConfig)
+        device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+        torch.set_num_threads(teacher_threads(cfg))
+        self._maker = PieceMaker(cfg, TeacherStore(place, digest), device)
+
+    def make(self, piece: Piece) -> Made:
+        """As `PieceMaker.make`."""
+        return self._maker.make(piece)

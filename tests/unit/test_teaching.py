@@ -1,0 +1,234 @@
+"""A teacher's stored answers are those of a teacher among the nets, and the desk keeps its promises."""
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from ocr_ray.config import CMLConfig, override
+from ocr_ray.data.batch import Batch
+from ocr_ray.engine.checkpoint import RunState
+from ocr_ray.engine.loop import Training, fit
+from ocr_ray.engine.optim import build_adam
+from ocr_ray.engine.teacher_store import PIECE, Piece, TeacherStore, Turns
+from ocr_ray.errors import DataError
+from ocr_ray.model_card import ModelCard, save_detector
+from ocr_ray.models.db_head import DBHeadConfig
+from ocr_ray.models.detector import Detector, DetectorConfig
+from ocr_ray.models.lkpan import LKPANConfig
+from ocr_ray.models.resnet_vd import ResNetVdConfig
+from ocr_ray.recipes import build_model, build_training, read_train
+from ocr_ray.teaching.desk import Desk
+from ocr_ray.teaching.identity import answers_digest, why_not_shared
+from ocr_ray.teaching.producer import Made, PieceMaker
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small teacher with random weights: it sees text in about half of all pixels."""
+    torch.manual_seed(0)
+    detector = DetectorConfig(ResNetVdConfig(layers=18, width=0.25), LKPANConfig(out_channels=32), DBHeadConfig())
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    save_detector(path, Detector(detector), ModelCard(detector=detector))
+    return path
+
+
+@pytest.fixture
+def cfg(small_set: Path, teacher_file: Path) -> CMLConfig:
+    given = override(
+        CMLConfig(),
+        [
+            *(f"data.train=[{small_set}/train_label.txt]", f"data.val=[{small_set}/val_label.txt]"),
+            *(f"teacher.weights={teacher_file}", "student.detector.backbone.scale=0.35", "data.num_workers=0"),
+            *("data.batch_size=3", "data.augment.crop_width=64", "data.augment.crop_height=96", "optim.epochs=2"),
+            *("eval.resize.limit_side_len=64", "eval.resize.limit_type=max", "optim.warmup_epochs=0", "run.threads=1"),
+        ],
+    )
+    assert isinstance(given, CMLConfig)
+    return given
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+class Reader:
+    """Answers of a store in which every piece is made when it is first asked for."""
+
+    def __init__(self, maker: PieceMaker, store: TeacherStore, turns: Turns) -> None:
+        self.maker, self.store, self.turns = maker, store, turns
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        rows = []
+        for key in batch.keys:
+            piece = self.turns.piece_of(key)
+            self.maker.make(piece)
+            answers = self.store.read(piece, self.turns.keys_of(piece))
+            assert answers is not None
+            rows.append(answers[self.turns.keys_of(piece).index(key)])
+        return torch.stack(rows)
+
+
+def losses_and_weights(training: Training) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+    reports: list[dict[str, float]] = []
+    optimizer = build_adam([p for p in training.model.parameters() if p.requires_grad], training.optim)
+    fit(training, optimizer, RunState(), lambda epoch: reports.append(epoch.metrics))
+    state = {k: v.clone() for k, v in training.model.state_dict().items() if not k.startswith("Teacher.")}
+    return [{k: v for k, v in r.items() if k.startswith(("loss.", "hmean"))} for r in reports], state
+
+
+@pytest.mark.parametrize("settings", [[], ["run.precision=bf16"], ["run.channels_last=false"]])
+def test_a_run_with_stored_answers_equals_one_with_the_teacher_bit_for_bit(
+    cfg: CMLConfig, settings: list[str], tmp_path: Path
+) -> None:
+    """Every loss part of every epoch, and with them every gradient: the weights after two epochs are equal."""
+    changed = override(cfg, settings)
+    assert isinstance(changed, CMLConfig)
+    live = losses_and_weights(build_training(changed, build_model(changed), CPU))
+    store = TeacherStore(str(tmp_path), "digest")
+    reader = Reader(PieceMaker(changed, store, CPU), store, Turns(changed.run.seed, len(read_train(changed))))
+    training = build_training(changed, build_model(changed, with_teacher=False), CPU)
+    stored = losses_and_weights(dataclasses.replace(training, teacher=reader))
+    assert stored[0] == live[0]
+    assert any(report["loss.distill.Student"] > 0 for report in live[0])
+    assert stored[1].keys() == live[1].keys()
+    assert all(torch.equal(stored[1][name], value) for name, value in live[1].items())
+
+
+def test_the_digest_moves_with_each_ingredient_and_with_nothing_else(cfg: CMLConfig, tmp_path: Path) -> None:
+    def digest(*settings: str, device: str = "cpu") -> str:
+        changed = override(cfg, settings)
+        assert isinstance(changed, CMLConfig)
+        return answers_digest(changed, read_train(changed), device)
+
+    same = ["data.batch_size=5", "loss.distill.weight=3", "optim.lr=1", "data.epoch_size=7", "teacher.store_mib=1"]
+    assert {digest(), *(digest(setting) for setting in same)} == {digest()}
+    changed = [
+        *("run.seed=5", "data.augment.rotate_degrees=3", "data.augment.copy_paste.enabled=true"),
+        *("loss.distill.threshold=0.4", "run.precision=bf16", "run.threads=2", "data.normalize.mean=[0,0,0]"),
+        *("teacher.model=Student", "run.channels_last=false"),
+    ]
+    digests = [digest(), *(digest(setting) for setting in changed), digest(device="cuda")]
+    assert len(set(digests)) == len(digests)
+
+
+def test_a_picture_or_label_that_changed_is_another_digest(cfg: CMLConfig, tmp_path: Path) -> None:
+    samples = read_train(cfg)
+    before = answers_digest(cfg, samples, "cpu")
+    assert answers_digest(cfg, samples[1:], "cpu") != before
+    touched = tmp_path / samples[0].image.name
+    touched.write_bytes(samples[0].image.read_bytes())
+    assert answers_digest(cfg, [dataclasses.replace(samples[0], image=touched), *samples[1:]], "cpu") != before
+
+
+def test_what_moves_the_answers_is_not_shared_and_says_why(cfg: CMLConfig) -> None:
+    assert why_not_shared(cfg, ["optim.lr", "loss.distill.weight", "data.batch_size"]) is None
+    assert "data.augment.scale_max is searched" in str(why_not_shared(cfg, ["optim.lr", "data.augment.scale_max"]))
+    assert "loss.distill.threshold is searched" in str(why_not_shared(cfg, ["loss.distill.threshold"]))
+    drifting = override(cfg, ["teacher.batch_stats=true"])
+    assert isinstance(drifting, CMLConfig)
+    assert "batch_stats" in str(why_not_shared(drifting, []))
+
+
+class Producing:
+    """Writes pieces of noise and counts them."""
+
+    def __init__(self, store: TeacherStore, turns: Turns) -> None:
+        self.store, self.turns = store, turns
+        self.made: list[Piece] = []
+        self.at_work = 0
+
+    async def __call__(self, piece: Piece) -> Made:
+        self.at_work += 1
+        assert self.at_work == 1  # one at a time
+        await asyncio.sleep(0.01)
+        keys = self.turns.keys_of(piece)
+        size = self.store.write(piece, keys, torch.randint(0, 256, (len(keys), 512), dtype=torch.uint8))
+        self.made.append(piece)
+        self.at_work -= 1
+        return Made(len(keys), size, 0.01)
+
+
+@pytest.fixture
+def producing(tmp_path: Path) -> Producing:
+    return Producing(TeacherStore(str(tmp_path), "digest"), Turns(0, 2 * PIECE))
+
+
+def test_many_who_ask_for_a_piece_have_it_made_once(producing: Producing) -> None:
+    async def story() -> Desk:
+        desk = Desk(producing.store, [producing], limit=2**30)
+        pieces = [Piece(0, 0), Piece(0, 1), Piece(0, 0)]
+        assert all(await asyncio.gather(*(desk.ensure(f"t{i}", p, PIECE) for i in range(5) for p in pieces)))
+        assert await desk.ensure("late", Piece(0, 0), PIECE)
+        return desk
+
+    desk = asyncio.run(story())
+    assert sorted(p.number for p in producing.made) == [0, 1]
+    stats = desk.stats()
+    assert (stats.made, stats.read, stats.live) == (2 * PIECE, 16 * PIECE, 0)
+    assert stats.hit_rate == pytest.approx(14 / 16)
+    assert stats.seconds_saved == pytest.approx(0.02 * 7)
+
+
+def test_a_broken_piece_is_made_again_and_counted(producing: Producing) -> None:
+    async def story() -> Desk:
+        desk = Desk(producing.store, [producing], limit=2**30)
+        assert await desk.ensure("t", Piece(0, 0), PIECE)
+        assert await desk.ensure("t", Piece(0, 0), 0, broken=True)
+        return desk
+
+    desk = asyncio.run(story())
+    assert producing.made == [Piece(0, 0)] * 2
+    assert desk.stats().broken == 1
+
+
+def test_a_full_store_gives_up_turns_that_no_running_trial_needs(producing: Producing) -> None:
+    async def story() -> Desk:
+        desk = Desk(producing.store, [producing], limit=5 * PIECE * 512)  # of incompressible noise: four pieces
+        for turn in (0, 1):
+            for number in (0, 1):
+                assert await desk.ensure("ahead", Piece(turn, number), PIECE)
+                assert await desk.ensure("behind", Piece(0, number), PIECE)
+        assert not await desk.ensure("ahead", Piece(2, 0), PIECE)  # the one behind may read turn 0 once more
+        desk.ended("behind")
+        assert await desk.ensure("ahead", Piece(2, 0), PIECE)
+        return desk
+
+    desk = asyncio.run(story())
+    assert set(producing.store.sizes()) == {1, 2}
+    assert desk.stats().live == PIECE
+
+
+def test_a_full_disk_stores_nothing(producing: Producing) -> None:
+    desk = Desk(producing.store, [producing], limit=2**30, least_free=2**62)
+    assert not asyncio.run(desk.ensure("t", Piece(0, 0), PIECE))
+    assert producing.made == []
+
+
+def test_a_producer_that_fails_leaves_the_trial_to_itself_and_does_better_next_time(producing: Producing) -> None:
+    fails = [True]
+
+    async def unsteady(piece: Piece) -> Made:
+        if fails.pop() if fails else False:
+            raise DataError("x.jpg: is no picture that OpenCV can decode")
+        return await producing(piece)
+
+    async def story() -> Desk:
+        desk = Desk(producing.store, [unsteady], limit=2**30)
+        assert not await desk.ensure("t", Piece(0, 0), PIECE)
+        assert await desk.ensure("t", Piece(0, 0), PIECE)
+        return desk
+
+    assert asyncio.run(story()).stats().live == PIECE
+
+
+def test_answers_left_from_before_are_taken(producing: Producing) -> None:
+    asyncio.run(producing(Piece(0, 0)))
+    desk = Desk(producing.store, [producing], limit=2**30)
+    assert asyncio.run(desk.ensure("t", Piece(0, 0), PIECE))
+    assert (desk.stats().made, desk.stats().hit_rate) == (0, 1.0)
