@@ -44,11 +44,13 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """The frozen net of CML."""
+    """The frozen net of CML: a detector, or any ONNX file that answers pictures by a probability map of their size."""
 
     detector: DetectorConfig | None = None
     """Absent: read off the names and shapes in `weights`."""
     weights: str | None = None
+    normalize: NormalizeConfig | None = None
+    """What its pictures are normalised by. Absent: what its file says, or else ImageNet's, as for the students."""
     model: str | None = None
     """Which sub-model of `weights`: `Teacher`, `Student` or `Student2`. Absent: the first of these that it holds."""
     batch_stats: bool = False

@@ -1,6 +1,7 @@
 """From a config to what a run works with: nets with their weights, loss, data."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -12,11 +13,13 @@ from ocr_ray.config import CMLConfig, DMLConfig, ModelConfig, RecipeConfig, Stud
 from ocr_ray.data.batch import Batch, collate
 from ocr_ray.data.dataset import TrainDataset, TrainSampler
 from ocr_ray.data.labels import Sample, read_label_files
+from ocr_ray.data.normalize import NormalizeConfig, renormalize
 from ocr_ray.engine.loop import Training
-from ocr_ray.errors import ConfigError, DataError
+from ocr_ray.errors import ConfigError, DataError, WeightsError
 from ocr_ray.model_card import load_detector
 from ocr_ray.models.detector import Detector
 from ocr_ray.models.distillation import CMLTriple, DMLPair, Single
+from ocr_ray.models.onnx_detector import OnnxDetector
 from ocr_ray.weights.coverage import Coverage
 from ocr_ray.weights.load import SUB_MODELS, load_file, read_weights
 
@@ -33,6 +36,18 @@ class BuiltModel:
     model: Single | DMLPair | CMLTriple
     new_parts: frozenset[str]
     """Names of the parameters that a file of weights left random."""
+    coverage: tuple[Coverage, ...]
+    notes: tuple[str, ...] = ()
+    teacher_normalize: NormalizeConfig | None = None
+    """Of the teacher among the nets; None where there is none."""
+
+
+@dataclass(frozen=True)
+class LoadedTeacher:
+    """The frozen net, the normalisation it was made for, and how its file covered it."""
+
+    net: Detector | OnnxDetector
+    normalize: NormalizeConfig
     coverage: tuple[Coverage, ...]
     notes: tuple[str, ...] = ()
 
@@ -58,28 +73,48 @@ def build_model(cfg: RecipeConfig, with_teacher: bool = True) -> BuiltModel:
             students, new, coverage, notes = _pair(cfg.student)
             if not with_teacher:
                 return BuiltModel(DMLPair(*students), new, tuple(coverage), tuple(notes))
-            teacher, of_teacher = load_teacher(cfg.teacher)
-            triple = CMLTriple(*students, teacher, batch_stats=cfg.teacher.batch_stats)
-            return BuiltModel(triple, new, (*coverage, of_teacher), tuple(notes))
+            teacher = load_teacher(cfg.teacher)
+            view = partial(renormalize, given=cfg.data.normalize, wanted=teacher.normalize)
+            triple = CMLTriple(*students, teacher.net, batch_stats=cfg.teacher.batch_stats, teachers_view=view)
+            notes += teacher.notes
+            return BuiltModel(triple, new, (*coverage, *teacher.coverage), tuple(notes), teacher.normalize)
         case _:
             assert_never(cfg)
 
 
-def load_teacher(cfg: TeacherConfig) -> tuple[Detector, Coverage]:
+def load_teacher(cfg: TeacherConfig) -> LoadedTeacher:
     """The frozen net; only its shrink map is asked for, so its file need not hold `head.thresh`.
 
-    Raises: ConfigError when no file is named, or when the file's architecture is not `cfg.detector`.
+    An ONNX file that holds none of the nets that are known here is run by onnxruntime, and a note says so.
+
+    Raises: ConfigError when no file is named, or when the file's architecture is not `cfg.detector`; WeightsError when
+        it cannot be read or run, or would have to follow the batches (`batch_stats`) and cannot.
     """
     if cfg.weights is None:
         raise ConfigError(
             "teacher.weights: expected a file; configs/ppocrv3_det_dml.yaml makes one, `ocr-ray weights` lists others"
         )
     path = Path(cfg.weights)
-    model = read_weights(path).pick(cfg.model, TEACHERS)
+    try:
+        file = read_weights(path)
+    except WeightsError as unknown:
+        if path.suffix != ".onnx" or not path.exists():
+            raise
+        return _run_as_it_is(path, cfg, unknown)
+    model = file.pick(cfg.model, TEACHERS)
     teacher, card, coverage = load_detector(path, model or None)
     if cfg.detector is not None and card.detector != cfg.detector:
         raise ConfigError(f"teacher.detector: {path} holds another architecture: {card.detector}")
-    return teacher, coverage
+    return LoadedTeacher(teacher, cfg.normalize or card.normalize, (coverage,))
+
+
+def _run_as_it_is(path: Path, cfg: TeacherConfig, unknown: WeightsError) -> LoadedTeacher:
+    net = OnnxDetector(path)
+    for key, wanted in (("batch_stats", cfg.batch_stats), ("detector", cfg.detector), ("model", cfg.model)):
+        if wanted:
+            raise ConfigError(f"teacher.{key}: expected nothing for a file that onnxruntime runs as it is: {unknown}")
+    note = f"the teacher {path.name} is none of the nets known here; onnxruntime runs it as it is"
+    return LoadedTeacher(net, cfg.normalize or NormalizeConfig(), (), (note,))
 
 
 def read_train(cfg: RecipeConfig) -> list[Sample]:

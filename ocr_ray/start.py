@@ -8,6 +8,7 @@ import torch
 
 from ocr_ray.config import CMLConfig, RecipeConfig, recipe_from_plain
 from ocr_ray.engine.evaluate import Evaluation, evaluate
+from ocr_ray.models.distillation import CMLTriple
 from ocr_ray.progress import LiveFeed
 from ocr_ray.recipes import build_model, read_val
 from ocr_ray.session import gpus_in_cluster
@@ -56,9 +57,11 @@ def score_start(cfg: RecipeConfig, live: LiveFeed) -> StartScores:
 def _score(plain: dict[str, Any]) -> StartScores:
     cfg = recipe_from_plain(plain, "config")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, val = build_model(cfg).model.to(device), read_val(cfg)
-    nets = {"student": model.Student if cfg.student.weights else None, "teacher": getattr(model, "Teacher", None)}
-    scores = {
-        name: evaluate(net, val, cfg.data.normalize, cfg.eval, device) for name, net in nets.items() if net is not None
-    }
-    return StartScores(scores.get("student"), scores.get("teacher"))
+    built, val = build_model(cfg), read_val(cfg)
+    model = built.model.to(device)
+    student, teacher = None, None
+    if cfg.student.weights:
+        student = evaluate(model.Student, val, cfg.data.normalize, cfg.eval, device)
+    if isinstance(model, CMLTriple) and built.teacher_normalize is not None:
+        teacher = evaluate(model.Teacher, val, built.teacher_normalize, cfg.eval, device)
+    return StartScores(student, teacher)

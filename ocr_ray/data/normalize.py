@@ -23,6 +23,18 @@ class NormalizeConfig:
             raise ConfigError(f"normalize.std: expected three numbers above 0, found {list(self.std)}")
 
 
+def renormalize(images: Tensor, given: NormalizeConfig, wanted: NormalizeConfig) -> Tensor:
+    """What `normalize` would have made by `wanted` of pictures that it made by `given`, `(N, 3, H, W)` float32.
+
+    Exact: pixels are whole numbers, and come back as such.
+    """
+    if given == wanted:
+        return images
+    std = torch.tensor(given.std, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
+    mean = torch.tensor(given.mean, dtype=torch.float32, device=images.device).view(1, 3, 1, 1)
+    return normalize(((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8), wanted)
+
+
 def normalize(images: Tensor, cfg: NormalizeConfig) -> Tensor:
     """(x / 255 - mean) / std, on the device of `images`.
 

@@ -19,6 +19,7 @@ from ocr_ray.engine.diagnosis import MapStatistics, diagnose
 from ocr_ray.errors import ConfigError, DataError
 from ocr_ray.metrics import MatchCounts, Score, match
 from ocr_ray.models.detector import Detector
+from ocr_ray.models.onnx_detector import OnnxDetector
 from ocr_ray.postprocess import Detection, PostprocessConfig, boxes_from_map
 
 READ_AHEAD = 4  # pictures decoded while the net runs, beyond the batch
@@ -100,7 +101,11 @@ class ImageResult:
 
 @torch.no_grad()
 def shrink_maps(
-    detector: Detector, images: Sequence[Image], cfg: NormalizeConfig, device: torch.device, bf16: bool = False
+    detector: Detector | OnnxDetector,
+    images: Sequence[Image],
+    cfg: NormalizeConfig,
+    device: torch.device,
+    bf16: bool = False,
 ) -> NDArray[np.float32]:
     """What the net sees in N pictures of one size, `(H, W, 3)` uint8 each: probabilities `(N, H, W)` float32.
 
@@ -114,7 +119,7 @@ def shrink_maps(
 
 
 def evaluate(
-    detector: Detector,
+    detector: Detector | OnnxDetector,
     samples: Sequence[Sample],
     normalize_cfg: NormalizeConfig,
     cfg: EvalConfig,
@@ -170,7 +175,7 @@ class _Part:
 
 
 def _evaluate_part(
-    detector: Detector,
+    detector: Detector | OnnxDetector,
     samples: Sequence[Sample],
     normalize_cfg: NormalizeConfig,
     cfg: EvalConfig,

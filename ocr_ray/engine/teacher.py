@@ -14,6 +14,7 @@ from ocr_ray.data.normalize import NormalizeConfig, normalize
 from ocr_ray.losses.dila import teacher_target
 from ocr_ray.models.detector import Detector
 from ocr_ray.models.distillation import shrink_maps_alone
+from ocr_ray.models.onnx_detector import OnnxDetector
 
 
 class Teacher:
@@ -21,7 +22,7 @@ class Teacher:
 
     def __init__(
         self,
-        net: Detector,
+        net: Detector | OnnxDetector,
         normalize_cfg: NormalizeConfig,
         threshold: float,
         device: torch.device,

@@ -1,5 +1,6 @@
 """The nets that a recipe runs together. Their attribute names are the prefixes of the reference's weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from ocr_ray.models.db_head import Maps
 from ocr_ray.models.detector import Detector
+from ocr_ray.models.onnx_detector import OnnxDetector
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Single(nn.Module):
         return {"Student": self.Student}
 
 
-def shrink_maps_alone(teacher: Detector, images: Tensor) -> Tensor:
+def shrink_maps_alone(teacher: Detector | OnnxDetector, images: Tensor) -> Tensor:
     """`teacher.shrink_map(images)`, `(N, H, W)`, each picture for itself.
 
     A net in eval mode answers each picture without regard to the others, but kernels choose their order of summation
@@ -71,15 +73,24 @@ class CMLTriple(nn.Module):
     follows the reference instead: it normalises by the batch's statistics in training, and all its running statistics
     move, so its answer to a picture depends on the pictures around it, and its weights in eval mode drift.
 
+    Args: teachers_view makes of the students' pictures what the teacher takes, where its normalisation is another.
     Source: collaborative mutual learning, Du et al. 2021, arXiv 2109.03144 (PP-OCRv2), section 2.1.
     """
 
-    def __init__(self, student: Detector, student2: Detector, teacher: Detector, batch_stats: bool = False) -> None:
+    def __init__(
+        self,
+        student: Detector,
+        student2: Detector,
+        teacher: Detector | OnnxDetector,
+        batch_stats: bool = False,
+        teachers_view: Callable[[Tensor], Tensor] = lambda images: images,
+    ) -> None:
         super().__init__()
         self.Student = student
         self.Student2 = student2
         self.Teacher = teacher.requires_grad_(False)
         self.batch_stats = batch_stats
+        self._teachers_view = teachers_view
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "CMLTriple":
@@ -92,8 +103,9 @@ class CMLTriple(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         """Images as `Detector` takes them."""
         with torch.no_grad():
+            seen = self._teachers_view(images)
             # The whole teacher where its statistics move: the threshold branch has some as well.
-            teacher = self.Teacher(images).shrink if self.batch_stats else shrink_maps_alone(self.Teacher, images)
+            teacher = self.Teacher(seen).shrink if self.batch_stats else shrink_maps_alone(self.Teacher, seen)
         return Outputs({"Student": self.Student(images), "Student2": self.Student2(images)}, teacher)
 
     def students(self) -> dict[str, Detector]:

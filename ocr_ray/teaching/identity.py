@@ -16,7 +16,7 @@ from ocr_ray.typed import flatten
 INGREDIENTS = (
     *("data.train", "data.ratios", "data.root", "data.augment", "data.normalize"),
     *("loss.distill.threshold", "run.seed", "run.precision", "run.channels_last", "run.threads"),
-    *("teacher.detector", "teacher.weights", "teacher.model", "teacher.batch_stats"),
+    *("teacher.detector", "teacher.weights", "teacher.model", "teacher.normalize", "teacher.batch_stats"),
 )
 """Keys of a config that decide a teacher's answer to a sample. The batch's size is none of them."""
 FORMAT = 1

@@ -47,9 +47,9 @@ class _Asked(Sampler[list[Key]]):
 
 def build_teacher(cfg: CMLConfig, device: torch.device) -> Teacher:
     """The frozen teacher of a config. Raises: ConfigError, WeightsError as `load_teacher`."""
-    net, _ = load_teacher(cfg.teacher)
+    teacher = load_teacher(cfg.teacher)
     return Teacher(
-        net, cfg.data.normalize, cfg.loss.distill.threshold, device, cfg.run.precision, cfg.run.channels_last
+        teacher.net, teacher.normalize, cfg.loss.distill.threshold, device, cfg.run.precision, cfg.run.channels_last
     )
 
 

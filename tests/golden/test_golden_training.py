@@ -19,6 +19,7 @@ from ocr_ray.models.distillation import CMLTriple, DMLPair, Single
 
 Fill = Callable[[nn.Module], None]
 Name = Callable[[str], str]
+MAPS = ("shrink_map", "shrink_mask", "threshold_map", "threshold_mask")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def run(
     """`steps` updates on one batch, in training mode. The model and the vectors are taken to `dtype` first."""
     model.to(dtype).train()
     images = torch.from_numpy(vectors["input"]).to(dtype)
-    targets = Targets(**{k: torch.from_numpy(vectors[k]).to(dtype) for k in Targets.__annotations__})
+    targets = Targets(**{k: torch.from_numpy(vectors[k]).to(dtype) for k in MAPS})
     optimizer = build_adam([p for p in model.parameters() if p.requires_grad], cfg)
     # The reference adds up its vector of losses, one per picture, for pairs and triples; ours is their mean.
     gradient_scale = 1 if isinstance(model, Single) else len(images)

@@ -41,7 +41,8 @@ def test_outputs_are_each_nets_own(images: torch.Tensor) -> None:
     for name, student in model.students().items():
         assert torch.equal(outputs.students[name].threshold, student(images).threshold)
     assert outputs.teacher_shrink is not None
-    assert torch.equal(outputs.teacher_shrink, model.Teacher(images).shrink)
+    alone = torch.cat([model.Teacher(image).shrink for image in images.split(1)])
+    assert torch.equal(outputs.teacher_shrink, alone)  # whatever the batch, so that an answer may be stored
     assert DMLPair(model.Student, model.Student2)(images).teacher_shrink is None
 
 
