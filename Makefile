@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint fmt faults clean
+.PHONY: help setup demo test lint fmt faults bench clean
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
@@ -22,7 +22,7 @@ test: setup  ## all tests
 lint: setup  ## style, types, and which floor may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy ocr_ray examples
+	$(BIN)/mypy ocr_ray examples benchmarks
 	$(BIN)/lint-imports
 
 fmt: setup  ## puts the code in shape
@@ -31,6 +31,9 @@ fmt: setup  ## puts the code in shape
 
 faults: setup  ## only the tests that kill processes
 	$(BIN)/python -m pytest tests/faults
+
+bench: setup  ## ratios of the data path, the step and what Ray adds, as a table; minutes (see benchmarks/README.md)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## removes the virtual environment and caches; keeps runs/
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

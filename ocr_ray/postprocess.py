@@ -1,7 +1,10 @@
 """Probability map to text polygons with scores."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from operator import itemgetter
 from typing import Literal, cast
 
 import cv2
@@ -77,19 +80,33 @@ def boxes_from_map(
     found, _ = cv2.findContours(bitmap, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)  # holes as well, as the reference
     contours = cast("Sequence[Contour]", found)
     region = _quad if cfg.box_type == "quad" else _polygon
-    map_height, map_width = probability.shape
-    detections = []
+    polygons: list[NDArray[np.floating]] = []
+    scores: list[float] = []
     for contour in contours[: cfg.max_candidates]:
         if _is_tiny(contour):
             continue
         grown = region(contour, probability, cfg)
         if grown is None:
             continue
-        polygon, score = grown
-        polygon[:, 0] = np.clip(np.round(polygon[:, 0] / map_width * width), 0, width)
-        polygon[:, 1] = np.clip(np.round(polygon[:, 1] / map_height * height), 0, height)
-        detections.append(Detection(polygon.astype(np.int32), score))
-    return detections
+        polygons.append(grown[0])
+        scores.append(grown[1])
+    map_height, map_width = probability.shape
+    scaled = _scaled(polygons, (map_width, map_height), (width, height))
+    return [Detection(polygon, score) for polygon, score in zip(scaled, scores, strict=True)]
+
+
+def _scaled(
+    polygons: list[NDArray[np.floating]], map_size: tuple[int, int], size: tuple[int, int]
+) -> list[NDArray[np.int32]]:
+    """From pixels of the map to whole pixels of the picture, all of them at once; sizes are (width, height)."""
+    if not polygons:
+        return []
+    points = np.concatenate(polygons)
+    for axis in (0, 1):
+        points[:, axis] = np.clip(np.round(points[:, axis] / map_size[axis] * size[axis]), 0, size[axis])
+    whole = points.astype(np.int32)
+    ends = list(accumulate(len(polygon) for polygon in polygons))
+    return [whole[start:end].copy() for start, end in pairwise([0, *ends])]
 
 
 def _is_tiny(contour: Contour) -> bool:
@@ -132,21 +149,20 @@ def _polygon(contour: Contour, probability: NDArray[np.float32], cfg: Postproces
 def _smallest_rectangle(points: NDArray[np.generic]) -> tuple[NDArray[np.float32], float]:
     """The rectangle of least area around `points`, corners clockwise from the top left, and its shorter side."""
     rectangle = cv2.minAreaRect(points.astype(np.int32, copy=False))
-    corners = cv2.boxPoints(rectangle)
-    left, right = np.split(corners[np.argsort(corners[:, 0], kind="stable")], 2)
+    corners = sorted(cv2.boxPoints(rectangle).tolist(), key=itemgetter(0))
+    (one, other), (third, fourth) = corners[:2], corners[2:]
     # Of two on the same height the second one of the pair counts as the upper, as in the reference.
-    top_left, bottom_left = left if left[1, 1] > left[0, 1] else left[::-1]
-    top_right, bottom_right = right if right[1, 1] > right[0, 1] else right[::-1]
+    top_left, bottom_left = (one, other) if other[1] > one[1] else (other, one)
+    top_right, bottom_right = (third, fourth) if fourth[1] > third[1] else (fourth, third)
     return np.array([top_left, top_right, bottom_right, bottom_left], np.float32), min(rectangle[1])
 
 
 def _mean_inside(probability: NDArray[np.float32], polygon: NDArray[np.generic]) -> float:
     """Mean probability of the pixels that OpenCV fills for `polygon` `(K, 2)`, vertices truncated to whole pixels."""
     height, width = probability.shape
-    x0, y0 = np.floor(polygon.min(axis=0)).astype(int)
-    x1, y1 = np.ceil(polygon.max(axis=0)).astype(int)
-    x0, x1 = np.clip((x0, x1), 0, width - 1)
-    y0, y1 = np.clip((y0, y1), 0, height - 1)
+    xs, ys = zip(*polygon.tolist(), strict=True)
+    x0, x1 = (min(max(x, 0), width - 1) for x in (math.floor(min(xs)), math.ceil(max(xs))))
+    y0, y1 = (min(max(y, 0), height - 1) for y in (math.floor(min(ys)), math.ceil(max(ys))))
     mask = np.zeros((y1 - y0 + 1, x1 - x0 + 1), np.uint8)
-    cv2.fillPoly(mask, [(polygon - (x0, y0)).astype(np.int32)], 1)
+    cv2.fillPoly(mask, [(polygon - np.array((x0, y0))).astype(np.int32)], 1)
     return cv2.mean(probability[y0 : y1 + 1, x0 : x1 + 1], mask)[0]

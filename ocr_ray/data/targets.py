@@ -1,5 +1,6 @@
 """From text polygons to the four maps that the DB loss compares with."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 
 from ocr_ray.errors import ConfigError
 from ocr_ray.geometry.polygons import area, offset, shrink_distance
+
+FAR = 2.0**60
+"""Turns "above 0" into "further than anything else" without a mask; a power of two, so that 0 stays 0."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,13 @@ def draw_targets(
         treated as if it were not there (the reference raises, or draws it mirrored on the border).
     Source: Liao et al. 2020 (DB), section 3.4; reference names `MakeBorderMap`, then `MakeShrinkMap`.
     """
-    near = [_reaches(polygon, height, width, cfg.shrink_ratio) for polygon in polygons]
+    reaches = [shrink_distance(polygon, cfg.shrink_ratio) for polygon in polygons]
+    near = [_is_near(polygon, reach, height, width) for polygon, reach in zip(polygons, reaches, strict=True)]
     threshold_map = np.full((height, width), cfg.thresh_min, np.float32)
     threshold_mask = np.zeros((height, width), np.uint8)
-    for polygon, is_near, ignored in zip(polygons, near, ignore, strict=True):
+    for polygon, reach, is_near, ignored in zip(polygons, reaches, near, ignore, strict=True):
         if is_near and not ignored:
-            _draw_border(polygon, cfg, threshold_map, threshold_mask)
+            _draw_border(polygon, reach, cfg, threshold_map, threshold_mask)
     shrink_map, shrink_mask = np.zeros((height, width), np.uint8), np.ones((height, width), np.uint8)
     drawn = np.array(ignore, np.bool_)
     for i, (polygon, is_near) in enumerate(zip(polygons, near, strict=True)):
@@ -75,11 +80,16 @@ def clipped(polygon: NDArray[np.floating], height: int, width: int) -> NDArray[n
     return np.clip(polygon, 0, np.array([width - 1, height - 1], polygon.dtype))
 
 
-def _reaches(polygon: NDArray[np.floating], height: int, width: int, shrink_ratio: float) -> bool:
-    """Whether the polygon, grown by its shrink distance, has a part in the picture."""
-    reach = shrink_distance(polygon, shrink_ratio)
-    low, high = polygon.min(axis=0) - reach, polygon.max(axis=0) + reach
-    return bool((high >= 0).all() and low[0] <= width - 1 and low[1] <= height - 1)
+def _extent(polygon: NDArray[np.floating]) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom. In plain Python: polygons are short, and a picture has hundreds of them."""
+    xs, ys = zip(*polygon.tolist(), strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _is_near(polygon: NDArray[np.floating], reach: float, height: int, width: int) -> bool:
+    """Whether the polygon, grown by `reach`, has a part in the picture."""
+    left, top, right, bottom = _extent(polygon)
+    return right + reach >= 0 and bottom + reach >= 0 and left - reach <= width - 1 and top - reach <= height - 1
 
 
 def _draw_kernel(
@@ -90,7 +100,8 @@ def _draw_kernel(
     shrink_mask: NDArray[np.uint8],
 ) -> bool:
     """Fills the shrunk polygon into the map, or blanks the polygon in the mask. Returns: whether it counts as text."""
-    if not ignored and area(polygon) >= 1 and np.ptp(polygon, axis=0).min() >= cfg.min_text_size:
+    left, top, right, bottom = _extent(polygon)
+    if not ignored and min(right - left, bottom - top) >= cfg.min_text_size and area(polygon) >= 1:
         kernels: list[NDArray[np.int64]] = []
         # A kernel that fell apart is tried again with a smaller offset; the reference's list of ratios ends before 1.
         for ratio in np.arange(cfg.shrink_ratio, 1, cfg.shrink_ratio):
@@ -107,50 +118,84 @@ def _draw_kernel(
 
 def _draw_border(
     polygon: NDArray[np.floating],
+    reach: float,
     cfg: TargetConfig,
     threshold_map: NDArray[np.float32],
     threshold_mask: NDArray[np.uint8],
 ) -> None:
-    """Raises the map to `thresh_max` on the outline, less so up to a shrink distance away; fills the band's hull."""
-    reach = shrink_distance(polygon, cfg.shrink_ratio)
+    """Raises the map to `thresh_max` on the outline, less so up to `reach` away, the shrink distance; fills the band's hull."""
     grown = offset(polygon, reach) if reach > 0 else []
     if not grown:
         return  # no area, or none left after truncation to whole pixels
-    hull = grown[0]
-    cv2.fillPoly(threshold_mask, [hull.astype(np.int32)], (1,))
+    hull = grown[0].astype(np.int32)
+    cv2.fillPoly(threshold_mask, [hull], (1,))
     height, width = threshold_map.shape
-    x0, y0 = np.maximum(hull.min(axis=0), 0)
-    x1, y1 = np.minimum(hull.max(axis=0) + 1, (width, height))
+    left, top, hull_width, hull_height = cv2.boundingRect(hull)
+    x0, y0 = max(left, 0), max(top, 0)
+    x1, y1 = min(left + hull_width, width), min(top + hull_height, height)
     if x0 < x1 and y0 < y1:
         part = threshold_map[y0:y1, x0:x1]
-        raised = 1 - _distance(np.arange(x0, x1), np.arange(y0, y1), np.asarray(polygon, np.float64), reach)
+        raised = 1 - _distance((x0, x1), (y0, y1), np.asarray(polygon, np.float64), reach)
         raised *= np.float32(cfg.thresh_max - cfg.thresh_min)
         raised += np.float32(cfg.thresh_min)
-        np.fmax(part, raised, out=part)  # fmax: a vertex that is given twice has no distance in its own pixel
+        np.maximum(part, raised, out=part)
 
 
 def _distance(
-    xs: NDArray[np.int64], ys: NDArray[np.int64], polygon: NDArray[np.float64], reach: float
+    x_range: tuple[int, int], y_range: tuple[int, int], polygon: NDArray[np.float64], reach: float
 ) -> NDArray[np.float32]:
-    """Distance to the nearest edge, in units of `reach` and cut at 1, at each pixel of the grid `ys` x `xs`.
+    """Distance to the nearest edge, in units of `reach` and cut at 1, at each pixel of the ranges, `(H, W)`.
 
-    An edge's distance is the perpendicular one where the pixel sees the edge under an obtuse angle, else that to the
-    nearer end. Near the ends of a short edge this is more than the distance to the segment; it is the reference's rule.
+    An edge's distance is the perpendicular one where the pixel sees the edge under an obtuse angle (it lies in the
+    circle around the edge), else that to the nearer end. Near the ends of a short edge this is more than the distance
+    to the segment; it is the reference's rule. So is that a vertex given twice has no distance in its own pixel: 1 here.
+
+    All squares are sums of a part in x and a part in y: those are made once, as rows and columns, and only sums,
+    one square and the minimum are left for the pixels. The nearest end counts within the circle too, where the
+    perpendicular is never longer.
     """
-    nearest = np.full((len(ys), len(xs)), reach * reach)
-    for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        # Beyond `reach` the edge changes nothing, so only the pixels around it are looked at.
-        left, top = np.minimum(a, b) - reach
-        right, bottom = np.maximum(a, b) + reach
-        columns = slice(*np.searchsorted(xs, (left, right)))
-        rows = slice(*np.searchsorted(ys, (top, bottom)))
-        (ax, ay), (bx, by) = a, b
-        x, y = xs[columns], ys[rows, None]
-        squared_length = (bx - ax) ** 2 + (by - ay) ** 2
-        to_a, to_b = (x - ax) ** 2 + (y - ay) ** 2, (x - bx) ** 2 + (y - by) ** 2
-        with np.errstate(invalid="ignore"):
-            across = ((x - ax) * (by - ay) - (y - ay) * (bx - ax)) ** 2 / squared_length
-        squared = np.where(to_a + to_b > squared_length, np.minimum(to_a, to_b), across)
+    points = polygon.tolist()
+    after = [*range(1, len(points)), 0]
+    edge = polygon[after] - polygon
+    squared_length = (edge * edge).sum(axis=1)
+    unit = edge / (reach * np.sqrt(np.where(squared_length > 0, squared_length, 1)))[:, None]
+    dx = np.arange(*x_range) - polygon[:, :1]
+    dy = np.arange(*y_range) - polygon[:, 1:]
+    across_x, across_y = dx * unit[:, 1:], dy * unit[:, :1]
+    dx *= dx
+    dy *= dy
+    # In pixels, not in units of reach: with whole coordinates a pixel lies exactly on the circle, or it does not.
+    outside_x, outside_y = FAR * (dx + dx[after]), FAR * (dy + dy[after] - squared_length[:, None])
+    dx /= reach * reach
+    dy /= reach * reach
+
+    # Beyond `reach` neither end nor edge changes anything, so only the pixels around them are looked at.
+    nearest = np.ones((y_range[1] - y_range[0], x_range[1] - x_range[0]))
+    for i, (x, y) in enumerate(points):
+        columns, rows = _span(x - reach, x + reach, x_range), _span(y - reach, y + reach, y_range)
         part = nearest[rows, columns]
-        np.minimum(part, squared, out=part)
-    return (np.sqrt(nearest) / reach).astype(np.float32)
+        np.minimum(part, dx[i, columns] + dy[i, rows, None], out=part)
+    twice = []
+    for i, ((ax, ay), j) in enumerate(zip(points, after, strict=True)):
+        bx, by = points[j]
+        if (ax, ay) == (bx, by):
+            twice.append((ax - x_range[0], ay - y_range[0]))
+            continue
+        columns = _span(min(ax, bx) - reach, max(ax, bx) + reach, x_range)
+        rows = _span(min(ay, by) - reach, max(ay, by) + reach, y_range)
+        part = nearest[rows, columns]
+        across = across_x[i, columns] - across_y[i, rows, None]
+        across *= across
+        np.maximum(across, outside_x[i, columns] + outside_y[i, rows, None], out=across)
+        np.minimum(part, across, out=part)
+    height, width = nearest.shape
+    for x, y in twice:
+        if 0 <= x < width and 0 <= y < height and x.is_integer() and y.is_integer():
+            nearest[int(y), int(x)] = 1
+    return np.sqrt(nearest, out=nearest).astype(np.float32)
+
+
+def _span(low: float, high: float, pixels: tuple[int, int]) -> slice:
+    """Which of the pixels from `pixels[0]` to before `pixels[1]` lie from `low` to before `high`."""
+    first, last = pixels
+    return slice(max(math.ceil(low), first) - first, max(min(math.ceil(high), last), first) - first)
