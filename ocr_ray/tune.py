@@ -33,7 +33,8 @@ from ocr_ray.session import connected
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.start import say_if_below_start, start_metrics
 from ocr_ray.teaching.desk import TeachingStats
-from ocr_ray.teaching.sharing import Teaching, open_teaching, with_room_for_producers
+from ocr_ray.teaching.gpu_need import with_gpu_share
+from ocr_ray.teaching.sharing import Teaching, open_teaching
 from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, worker_resources
 from ocr_ray.typed import to_plain, with_values
@@ -94,7 +95,7 @@ def sweep(
         announce(cfg, live)
         stack.enter_context(connected(cfg.ray))
         teaching = open_teaching(cfg, space.varied, live)
-        cfg = with_room_for_producers(cfg, teaching)
+        cfg = with_gpu_share(cfg, teaching, live)
         at_once = _trials_at_once(cfg, live, teaching)
         tracker = stack.enter_context(open_tracker(cfg, folder, live))
         make_folder(cfg, folder)
