@@ -24,7 +24,7 @@ from ocr_ray.model_card import load_detector
 from ocr_ray.models.detector import Detector
 from ocr_ray.pipeline import PipelineResult, run_pipeline
 from ocr_ray.progress import LiveFeed
-from ocr_ray.recipes import read_val
+from ocr_ray.recipes import read_train, read_val
 from ocr_ray.spaces import space_from_plain
 from ocr_ray.typed import with_values
 from ocr_ray.visualize import contact_sheet, draw_regions, side_by_side
@@ -84,6 +84,7 @@ def run_demo(
         else:
             scale = scale or PHOTOGRAPHS
         dml, cml = demo_configs(out, train, val, scale)
+        read_train(cml), read_val(cml)  # a mistake in them is told before anything is written
         for cfg in (dml, cml):
             write_text(out / f"{cfg.recipe}.yaml", to_yaml(cfg))
         # JSON is YAML: the file is what `ocr-ray tune` takes

@@ -60,7 +60,8 @@ class ClusterConfig:
     cpus_per_worker: float | None = None
     """Absent: 1. On machines of few cores two workers of .45 run side by side."""
     gpus_per_worker: float | None = None
-    """Absent: 1 with use_gpu, else 0. A fraction packs several trials onto one GPU."""
+    """Absent: 1 with use_gpu, else 0; in a sweep with a shared teacher what a trial's training step is found to need.
+    A fraction packs several trials onto one GPU."""
     max_failures: int = 2
     """Restarts from the last checkpoint after a worker was lost, before the run fails."""
     address: str | None = None

@@ -1,6 +1,9 @@
 """What a run or a sweep starts from: hmean of the teacher and of the student's given weights, before any training."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -8,11 +11,15 @@ import torch
 
 from ocr_ray.config import CMLConfig, RecipeConfig, recipe_from_plain
 from ocr_ray.engine.evaluate import Evaluation, evaluate
+from ocr_ray.files import write_text
 from ocr_ray.models.distillation import CMLTriple
 from ocr_ray.progress import LiveFeed
 from ocr_ray.recipes import build_model, read_val
 from ocr_ray.session import gpus_in_cluster
 from ocr_ray.typed import to_plain
+
+START_FILE = "start.json"
+STUDENT = "hmean.start"
 
 
 @dataclass(frozen=True)
@@ -24,8 +31,25 @@ class StartScores:
 
     def metrics(self) -> dict[str, float]:
         """Names under which a run records them, at epoch 0."""
-        named = {"hmean.start": self.student, "hmean.Teacher": self.teacher}
+        named = {STUDENT: self.student, "hmean.Teacher": self.teacher}
         return {name: evaluation.score.hmean for name, evaluation in named.items() if evaluation is not None}
+
+
+def start_metrics(cfg: RecipeConfig, folder: Path, live: LiveFeed) -> dict[str, float]:
+    """`score_start`, once for the run or sweep in `folder`: a resume reads what was found."""
+    record = folder / START_FILE
+    if not record.exists():
+        write_text(record, json.dumps(score_start(cfg, live).metrics()))
+    return dict(json.loads(record.read_text()))
+
+
+def say_if_below_start(hmean: float, start: Mapping[str, float], live: LiveFeed) -> None:
+    """Warns when training has ended below what it started from, so that nobody takes its file for a gain."""
+    if hmean < start.get(STUDENT, 0.0):
+        live.say(
+            f"warning: the best hmean reached, {hmean:.4f}, is below that of the weights it started from, "
+            f"{start[STUDENT]:.4f}: keep those, or try a lower optim.lr"
+        )
 
 
 def score_start(cfg: RecipeConfig, live: LiveFeed) -> StartScores:
@@ -46,6 +70,8 @@ def score_start(cfg: RecipeConfig, live: LiveFeed) -> StartScores:
     for name, evaluation in (("teacher", teacher), ("student", student)):
         if evaluation is not None:
             live.say(f"start: {name}: {evaluation.one_line()}")
+    if student is None:
+        live.say("start: student: random weights, not evaluated")
     if student is not None and teacher is not None and teacher.score.hmean < student.score.hmean:
         live.say(
             f"warning: the teacher (hmean {teacher.score.hmean:.4f}) is worse on val than the student's start "

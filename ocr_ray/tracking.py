@@ -35,6 +35,8 @@ USED_CONFIG = "config"
 PARAMS_A_BATCH = 100
 LONGEST_PARAM = 6000
 LONGEST_WAIT_S = 30.0
+PATIENCE_S = 300.0
+"""How long one record may take at the end of a run while the store answers."""
 AWAY_AT_END_S = 10.0
 """How long the end of a run waits for a store that is away at that moment."""
 
@@ -55,7 +57,7 @@ class TrackedRun:
     status: Status | None = None
     _step: int = field(default=-1, repr=False)
     _params_sent: bool = field(default=False, repr=False)
-    _params_written: bool = field(default=False, repr=False)
+    _params_known: frozenset[str] = field(default=frozenset(), repr=False)
 
     def params(self, params: Mapping[str, Any]) -> None:
         """Flat, dotted names; a value is written as its text and, as in MLflow, never changed afterwards."""
@@ -64,10 +66,9 @@ class TrackedRun:
         items = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items()]
 
         def write(client: "MlflowClient", run_id: str) -> None:
-            if self._params_written:  # by an earlier process
-                return
-            for start in range(0, len(items), PARAMS_A_BATCH):
-                client.log_batch(run_id, params=items[start : start + PARAMS_A_BATCH])
+            missing = [item for item in items if item.key not in self._params_known]  # an earlier process wrote those
+            for start in range(0, len(missing), PARAMS_A_BATCH):
+                client.log_batch(run_id, params=missing[start : start + PARAMS_A_BATCH])
 
         self._write("parameters", write)
 
@@ -161,6 +162,7 @@ class Tracker:
         self._deadline = math.inf
         self._away = False
         self._lost = 0
+        self._written = 0
         self._client = self._connect()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
@@ -192,7 +194,7 @@ class Tracker:
             known = self._ids.get(key)
             if known is not None:
                 client.update_run(known, status="RUNNING")
-                run._step, run._params_written = _last_step(client, known), bool(client.get_run(known).data.params)
+                run._step, run._params_known = _last_step(client, known), frozenset(client.get_run(known).data.params)
                 run.run_id = known
                 return
             given = {**(tags or {}), **({PARENT_TAG: parent.run_id} if parent and parent.run_id else {})}
@@ -214,7 +216,12 @@ class Tracker:
             run.end(status)
 
     def close(self, status: Status = "FINISHED", wait_s: float = 30.0) -> None:
-        """Ends open runs, waits at most `wait_s` for what is still to be written, and says what was not."""
+        """Ends open runs, waits for what is still to be written, and says what was not.
+
+        A store that is away is waited for up to `wait_s`, as is one of whom it is not known; one that takes records,
+        as long as it takes one within PATIENCE_S, for an upload may be large and the way long. An interrupt waits no
+        longer than `wait_s` in any case.
+        """
         if self._closing.is_set():
             return
         self.end_open_runs(status)
@@ -222,6 +229,12 @@ class Tracker:
         self._deadline = time.monotonic() + (min(wait_s, AWAY_AT_END_S) if self._away else wait_s)
         self._closing.set()
         self._thread.join(wait_s)
+        while status != "KILLED" and self._thread.is_alive() and not self._away:
+            self._say(f"tracking: {self._queue.qsize()} records are still to be written to {self.uri}")
+            before = self._written
+            self._thread.join(PATIENCE_S)
+            if self._written == before:
+                break
         left = self._lost + self._queue.qsize()
         if left:
             self._say(f"tracking: {left} records could not be written to {self.uri}")
@@ -271,6 +284,7 @@ class Tracker:
                 if self._experiment_id is None:
                     self._experiment_id = self._find_experiment(self._client)
                 write(self._client)
+                self._written += 1
             except Exception as e:
                 if _refused(e):
                     self._say(f"tracking: {what} refused: {_one_line(e)}")
@@ -333,8 +347,8 @@ def _opened_alone(uri: str) -> Iterator[None]:
 
 
 def _last_step(client: "MlflowClient", run_id: str) -> int:
-    keys = sorted(client.get_run(run_id).data.metrics)
-    return max((m.step for key in keys[:1] for m in client.get_metric_history(run_id, key)), default=-1)
+    keys = client.get_run(run_id).data.metrics
+    return max((m.step for key in keys for m in client.get_metric_history(run_id, key)), default=-1)
 
 
 def _refused(error: Exception) -> bool:

@@ -7,6 +7,7 @@ checkpoint when one is lost; each worker runs `worker.train_worker`.
 import contextlib
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,22 @@ from ocr_ray.errors import ClusterError, RunError
 from ocr_ray.files import write_text
 from ocr_ray.progress import LiveFeed, ProgressEvent
 from ocr_ray.recipes import build_model, read_train, read_val
+from ocr_ray.reports import append_report, read_reports
 from ocr_ray.session import connected, gpus_in_cluster
-from ocr_ray.start import score_start
+from ocr_ray.start import say_if_below_start, start_metrics
 from ocr_ray.teaching.sharing import Teaching
 from ocr_ray.tracking import TrackedRun, Tracker, store_uri
 from ocr_ray.typed import flatten
 from ocr_ray.weights.coverage import coverage_table
-from ocr_ray.worker import FAILED_PICTURES, STOPPED, arguments_for, raise_if_stopped, train_worker
+from ocr_ray.worker import (
+    DIAGNOSIS,
+    FAILED_PICTURES,
+    STOPPED,
+    UNREADABLE_VAL,
+    arguments_for,
+    raise_if_stopped,
+    train_worker,
+)
 
 CONFIG_FILE = "config.yaml"
 
@@ -73,22 +83,26 @@ def train(
         announce(cfg, live)
         stack.enter_context(connected(cfg.ray))
         must_fit(cfg)
+        tracker = stack.enter_context(open_tracker(cfg, storage / name, live))
         folder = make_folder(cfg, storage / name)
-        tracker = stack.enter_context(open_tracker(cfg, folder, live))
         run = tracker.run(name, name, tags={"recipe": cfg.recipe, "config_digest": config_digest(cfg)})
         run.text(to_yaml(cfg), CONFIG_FILE)
-        if not resume:
-            run.metrics(score_start(cfg, live).metrics(), step=0)
+        start = start_metrics(cfg, folder, live)
+        run.metrics(start, step=0)
         last = None
-        for last in kept_reports(folder):
-            run.report(last)  # an attempt that was killed may not have come to write it down
+        for last in read_reports(folder):
+            run.report(last)  # workers may have finished epochs of which a driver that was killed has not heard
         if last is None or last["epoch"] < cfg.optim.epochs:
             live.put(ProgressEvent(name, "starting", epochs=cfg.optim.epochs))
             feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
-            last = _watch(build_trainer(cfg, name, storage, [_Forward(feed)], feed), feed, live, run, folder)
+            last = _watch(build_trainer(cfg, name, storage, [_Forward(feed, folder)], feed), feed, live, run, folder)
         best = Path(last["best_path"])
         run.artifact(best.parent, "best")
         live.put(ProgressEvent(name, "done", hmean=last["hmean.best"]))
+        if last[DIAGNOSIS]:
+            run.tags({"diagnosis": last[DIAGNOSIS]})
+            live.say(f"val: hmean {last['hmean.best']:.4f}; {last[DIAGNOSIS]}")
+        say_if_below_start(last["hmean.best"], start, live)
         live.say(f"runs to compare: {tracker.ui_line}")
     return TrainResult(name, folder, last["hmean.best"], best, last["epoch"])
 
@@ -182,15 +196,6 @@ def make_folder(cfg: RecipeConfig, folder: Path) -> Path:
     return folder
 
 
-def kept_reports(folder: Path) -> list[dict[str, Any]]:
-    """What rank 0 reported with the checkpoints that the run in `folder` still has, in the order of their epochs."""
-    try:
-        kept = ray.train.Result.from_path(str(folder)).best_checkpoints
-    except RuntimeError:  # no checkpoint yet
-        return []
-    return sorted((metrics for _, metrics in kept or []), key=lambda metrics: metrics["epoch"])
-
-
 def announce(cfg: RecipeConfig, live: LiveFeed) -> None:
     """Reads weights and labels as the workers will, and says in short what they hold.
 
@@ -217,15 +222,18 @@ def open_tracker(cfg: RecipeConfig, folder: Path, live: LiveFeed) -> Tracker:
 
 
 class _Forward(UserCallback):
-    """In the controller: hands each report on to the driver, which alone writes it down."""
+    """In the controller: writes each report down, for a later driver, and hands it on to this one, which shows it and
+    alone writes to MLflow."""
 
-    def __init__(self, feed: Queue) -> None:
-        self._feed = feed
+    def __init__(self, feed: Queue, folder: Path) -> None:
+        self._feed, self._folder = feed, folder
 
     def after_report(
         self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: ray.train.Checkpoint | None
     ) -> None:
-        self._feed.put(metrics[0])
+        append_report(self._folder, metrics[0])
+        with contextlib.suppress(ray.exceptions.RayError):  # a driver that is gone reads it from the folder
+            self._feed.put(metrics[0])
 
 
 def _watch(
@@ -244,6 +252,7 @@ def _watch(
     fitting = threading.Thread(target=fit_in_background, name="trainer", daemon=True)
     fitting.start()
     last: dict[str, Any] | None = None
+    told: set[str] = set()
     while True:
         ending = not fitting.is_alive()
         try:
@@ -252,19 +261,37 @@ def _watch(
             if ending:
                 break
             continue
+        except ray.exceptions.RayError:  # the queue was on a machine that is gone; what it held is in the folder
+            fitting.join()
+            for news in read_reports(folder):
+                last = news
+                run.report(news)
+            break
         if isinstance(news, ProgressEvent):
             live.put(news)
         else:
             last = news
             run.report(news)
-            for failure in news.get(FAILED_PICTURES, ()):
-                live.say(f"data: left out and replaced: {failure}")
+            for line in spoken(news, told):
+                live.say(line)
     raise_if_stopped(folder)
     if failed:
         raise RunError(f"{folder.name}: {reason(failed[0])}") from failed[0]
     if last is None:
         raise RunError(f"{folder.name}: ended without a report")
     return last
+
+
+def spoken(report: Mapping[str, Any], told: set[str]) -> list[str]:
+    """Lines for a person about an epoch's data and evaluation, but for those that were `told` before."""
+    lines = [f"data: left out and replaced: {failure}" for failure in report.get(FAILED_PICTURES, ())]
+    lines += [f"val: left out: {failure}" for failure in report.get(UNREADABLE_VAL, ())]
+    if report.get(DIAGNOSIS) and DIAGNOSIS not in told:  # once: its numbers move with every epoch
+        told.add(DIAGNOSIS)
+        lines.append(f"val: hmean 0 after epoch {report['epoch']}: {report[DIAGNOSIS]}")
+    new = [line for line in dict.fromkeys(lines) if line not in told]
+    told.update(new)
+    return new
 
 
 def reason(error: BaseException) -> str:

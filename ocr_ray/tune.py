@@ -31,9 +31,10 @@ from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_ta
 from ocr_ray.search.watch import SweepWatch
 from ocr_ray.session import connected
 from ocr_ray.spaces import SearchSpace
-from ocr_ray.start import score_start
+from ocr_ray.start import say_if_below_start, start_metrics
 from ocr_ray.teaching.desk import TeachingStats
-from ocr_ray.teaching.sharing import Teaching, open_teaching, with_room_for_producers
+from ocr_ray.teaching.gpu_need import with_gpu_share
+from ocr_ray.teaching.sharing import Teaching, open_teaching
 from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, worker_resources
 from ocr_ray.typed import to_plain, with_values
@@ -92,17 +93,17 @@ def sweep(
             live = stack.enter_context(LiveFeed())
         live.stage(f"sweep {name}", cfg.sweep.trials)
         announce(cfg, live)
-        make_folder(cfg, folder)
         stack.enter_context(connected(cfg.ray))
         teaching = open_teaching(cfg, space.varied, live)
-        cfg = with_room_for_producers(cfg, teaching)
+        cfg = with_gpu_share(cfg, teaching, live)
         at_once = _trials_at_once(cfg, live, teaching)
         tracker = stack.enter_context(open_tracker(cfg, folder, live))
+        make_folder(cfg, folder)
         tags = {"recipe": cfg.recipe, "config_digest": config_digest(cfg), "search_space": space.source}
         parent = tracker.run(name, name, tags=tags)
         parent.text(to_yaml(cfg), CONFIG_FILE)
-        if not resume:
-            parent.metrics(score_start(cfg, live).metrics(), step=0)
+        start = start_metrics(cfg, folder, live)
+        parent.metrics(start, step=0)
         interrupted = _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching)
         if interrupted:
             live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
@@ -116,6 +117,7 @@ def sweep(
             _raise_all_failed(name, book.trials)
         parent.tags({"best_trial": str(best.number), "best_trial_id": best.trial_id})
         parent.artifact(Path(best.best).parent, "best")
+        say_if_below_start(best.hmean, start, live)
     return SweepResult(
         name,
         folder,
@@ -166,6 +168,9 @@ def _run_tune(
         ),
         {"CPU": TRIAL_CPU},
     )
+    first = space.own_values(cfg)
+    if cfg.sweep.default_first and first is None:
+        live.say("note: the config's own values lie outside the search space, so the first trial is drawn as well")
     domains = space.to_tune()
     with _quiet_tune(folder), _signals_given_back(), _relayed(feed, live, watch):
         tune.run(
@@ -177,7 +182,7 @@ def _run_tune(
             num_samples=cfg.sweep.trials,
             metric=OBJECTIVE,
             mode="max",
-            search_alg=build_searcher(cfg.sweep, space.own_values(cfg), at_once),
+            search_alg=build_searcher(cfg.sweep, first, at_once),
             scheduler=scheduler,
             callbacks=[watch],
             verbose=0,
@@ -189,6 +194,9 @@ def _run_tune(
         )
     if not watch.interrupted.is_set():
         watch.close_lost()
+        best = best_trial(book.trials)
+        if best is not None and not best.hmean:
+            live.say(f"val: no trial found anything; the best one: {watch.diagnosis_of(best.trial_id)}")
     return watch.interrupted.is_set()
 
 
@@ -228,6 +236,11 @@ def _trials_at_once(cfg: RecipeConfig, live: LiveFeed, teaching: Teaching | None
         live.say(
             f"note: no trial is ended early: sweep.grace_epochs={cfg.sweep.grace_epochs} is not below "
             f"optim.epochs={cfg.optim.epochs}"
+        )
+    if ends_early(cfg.sweep, cfg.optim.epochs) and cfg.sweep.grace_epochs % cfg.eval.every_epochs:
+        live.say(
+            f"note: sweep.grace_epochs={cfg.sweep.grace_epochs} is no multiple of "
+            f"eval.every_epochs={cfg.eval.every_epochs}: trials are compared by evaluations of earlier epochs"
         )
     return at_once
 

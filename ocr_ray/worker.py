@@ -35,6 +35,10 @@ STOPPED = "stopped.json"
 
 FAILED_PICTURES = "data.failed_pictures"
 """Key of a report: the pictures that could not be read and were not named before, each with the reason."""
+UNREADABLE_VAL = "val.unreadable"
+"""Key of a report: the pictures of val that were left out of this epoch's evaluation, each with the reason."""
+DIAGNOSIS = "val.diagnosis"
+"""Key of a report: why the better student's hmean is 0, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,8 @@ def train_worker(plain: dict[str, Any]) -> None:
         _train(arguments, context.get_world_rank(), context.get_world_size())
     except LossNotFinite as e:
         parts = ", ".join(f"{name} {value:g}" for name, value in e.parts.items())
-        message = f"loss is not finite at step {e.step} ({parts}); the {len(e.paths)} pictures are listed in {record}"
-        details = {"step": e.step, "parts": {k: repr(v) for k, v in e.parts.items()}, "images": e.paths}
+        message = f"loss is not finite at {e.where} ({parts}); the {len(e.paths)} pictures are listed in {record}"
+        details = {"at": e.where, "parts": {k: repr(v) for k, v in e.parts.items()}, "images": e.paths}
         write_text(record, json.dumps({"kind": "RunError", "message": message, **details}, indent=2))
         if not alone:
             raise  # the others wait in a collective; the restart brings all of them to the record
@@ -125,6 +129,9 @@ def _train(arguments: WorkerArguments, rank: int, world_size: int) -> None:
         metrics["config"] = used
         metrics[FAILED_PICTURES] = [failure for failure in dict.fromkeys(epoch.failures) if failure not in named]
         named.update(epoch.failures)
+        better = max(epoch.evaluations.values(), key=lambda e: e.score.hmean, default=None)
+        metrics[DIAGNOSIS] = (better.diagnosis or "") if better is not None else ""
+        metrics[UNREADABLE_VAL] = list(better.unreadable) if better is not None else []
         metrics["best_path"] = str(folder / "best" / "student.safetensors")
         hmean = epoch.state.hmean if epoch.state.best_epoch else None  # none yet is not 0
         signs.send("training", epoch.state.epoch, 0, epoch.metrics["loss.total"], hmean)
@@ -177,6 +184,8 @@ class _Signs:
     def on_step(self, event: StepEvent) -> None:
         if event.epoch == 0:
             self.send("new parts", 0, event.step, event.loss, steps=event.steps)
+        elif event.evaluating:
+            self.send("evaluating", event.epoch, 0, event.loss)
         else:
             self.send("training", event.epoch - 1, event.step, event.loss)
 

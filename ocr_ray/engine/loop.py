@@ -171,6 +171,8 @@ def fit(
         evaluations: dict[str, Evaluation] = {}
         best = False
         if state.epoch % training.eval.every_epochs == 0 or state.epoch == training.optim.epochs:
+            if training.rank == 0:
+                on_step(StepEvent(state.epoch, steps, steps, metrics["loss.total"], evaluating=True))
             evaluations = evaluate_students(training)
             state, best = state.evaluated(max(e.score.hmean for e in evaluations.values()))
             metrics.update(score_metrics(evaluations))
@@ -227,7 +229,7 @@ def _train_new_parts(training: Training, on_step: Callable[[StepEvent], None]) -
     while done < total:
         training.sampler.set_epoch(epoch)
         meter = EpochMeter(
-            training.rank, training.world_size, training.device, training.max_failed, 0, total, -total, on_step, done
+            training.rank, training.world_size, training.device, training.max_failed, 0, total, done, on_step, done
         )
         for batch in meter.timed(_batches(training)):
             images, targets = _on_device(training, batch)
@@ -236,7 +238,7 @@ def _train_new_parts(training: Training, on_step: Callable[[StepEvent], None]) -
             done += 1
             if done == total:
                 break
-        meter.settle()
+        meter.epoch_metrics()  # for what it raises
         epoch += 1
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trainable[name])

@@ -21,14 +21,16 @@ class StepEvent:
     step: int
     steps: int
     loss: float
+    evaluating: bool = False
+    """All steps are done, and the students are being evaluated."""
 
 
 class LossNotFinite(Exception):
     """A loss that is not finite, with the parts it was made of and the pictures of its batch."""
 
-    def __init__(self, step: int, parts: dict[str, float], paths: tuple[str, ...]) -> None:
-        self.step, self.parts, self.paths = step, parts, paths
-        super().__init__(f"step {step}: loss is not finite: {parts}")
+    def __init__(self, where: str, parts: dict[str, float], paths: tuple[str, ...]) -> None:
+        self.where, self.parts, self.paths = where, parts, paths
+        super().__init__(f"{where}: loss is not finite: {parts}")
 
 
 class EpochMeter:
@@ -87,7 +89,9 @@ class EpochMeter:
         values = stacked.tolist()
         if not torch.isfinite(stacked).all():
             parts = dict(zip(("total", *self._names), values, strict=True))
-            raise LossNotFinite(self._first_step + self._count, parts, batch.paths)
+            step = self._first_step + self._count
+            where = f"step {step}" if self._epoch else f"step {step} of those that train new parts alone"
+            raise LossNotFinite(where, parts, batch.paths)
         self._sums = [a + b for a, b in zip(self._sums, values, strict=True)] if self._sums else values
         self._count += 1
         self._done += 1

@@ -4,8 +4,6 @@ A trial is a process of Tune's that only waits; its controller and its workers a
 file, so what only some of them need is imported where it is used.
 """
 
-import contextlib
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +13,8 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.queue import Queue
 
+from ocr_ray.reports import append_report, read_reports
+
 if TYPE_CHECKING:
     from ocr_ray.teaching.sharing import Teaching
 
@@ -23,7 +23,6 @@ USED_CONFIG = "used_config"
 OBJECTIVE = "hmean.best"
 """A trial is judged by the best hmean it has reached, which is what its kept weights reach: hmean itself dips in single
 epochs while the learning rate is high."""
-REPORTS_FILE = "reports.jsonl"
 FAILED = "failed"
 """Key of a last report: why the trial failed, in one line."""
 
@@ -38,17 +37,6 @@ def train_folder(sweep: str, trial_id: str) -> str:
     return f"{sweep}/train/{trial_id}"
 
 
-def read_reports(folder: Path) -> list[dict[str, Any]]:
-    """What a trial's workers have reported, one for each epoch; a line that was cut by a kill is left out."""
-    reports: dict[int, dict[str, Any]] = {}
-    path = folder / REPORTS_FILE
-    for line in path.read_text().splitlines() if path.exists() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            report = json.loads(line)
-            reports[int(report["epoch"])] = report
-    return [reports[epoch] for epoch in sorted(reports)]
-
-
 class ReportToTune(TuneReportCallback):
     """In the controller: passes each report of rank 0 on to Tune, and writes it down for the time when Tune's driver
     has been stopped and does not take it any more, while the worker still finishes an epoch."""
@@ -61,8 +49,7 @@ class ReportToTune(TuneReportCallback):
         """As Ray Train calls it, once all workers have reported."""
         report = dict(metrics[0])
         report[USED_CONFIG] = report.pop("config")
-        with (self._folder / REPORTS_FILE).open("a") as reports:
-            reports.write(json.dumps(report) + "\n")
+        append_report(self._folder, report)
         super().after_report(run_context, [report], checkpoint)
 
 

@@ -15,11 +15,14 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from ocr_ray.progress import LiveFeed, Phase, ProgressEvent
+from ocr_ray.reports import read_reports
 from ocr_ray.search.searchers import RUNGS_FILE, save_scheduler
-from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, read_reports, train_folder
+from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, train_folder
 from ocr_ray.search.trials import End, TrialBook, TrialSummary, best_trial
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.tracking import TrackedRun, Tracker
+from ocr_ray.train import spoken
+from ocr_ray.worker import DIAGNOSIS
 
 TUNES_OWN = frozenset(
     (
@@ -56,6 +59,8 @@ class SweepWatch(tune.Callback):
         self._began: dict[str, tuple[float, float]] = {}
         self._epochs: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
+        self._diagnoses: dict[str, str] = {}
+        self._told: set[str] = set()
         self.interrupted = threading.Event()
 
     def setup(
@@ -82,6 +87,10 @@ class SweepWatch(tune.Callback):
         """`trial 3`, as people see it."""
         trial = self._book.of(trial_id)
         return f"trial {trial.number}" if trial else trial_id
+
+    def diagnosis_of(self, trial_id: str) -> str:
+        """Why the trial's last evaluation gave hmean 0; empty where it did not, or where none was seen."""
+        return self._diagnoses.get(trial_id, "")
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial starts, or starts again after a resume."""
@@ -112,6 +121,9 @@ class SweepWatch(tune.Callback):
             self._book.change(dataclasses.replace(summary, end="failed", reason=result[FAILED]))
             return
         best = Path(str(result["best_path"]))
+        self._diagnoses[trial.trial_id] = str(result[DIAGNOSIS])
+        for line in spoken({**result, DIAGNOSIS: ""}, self._told):
+            self._live.say(line)  # the same pictures in all trials, so once for all
         report = {key: value for key, value in result.items() if key not in TUNES_OWN}
         report["config"] = report.pop(USED_CONFIG)
         used = json.loads(report["config"])
@@ -159,6 +171,9 @@ class SweepWatch(tune.Callback):
         self._live.put(ProgressEvent(f"trial {summary.number}", phase, hmean=summary.hmean))
         run = self._runs[summary.trial_id]
         run.tags({"end": summary.end, "stopped_early": str(summary.end == "stopped early").lower()})
+        diagnosis = self.diagnosis_of(summary.trial_id)
+        if diagnosis:
+            run.tags({"diagnosis": diagnosis})
         if summary.reason:
             run.tags({"reason": summary.reason})
         if not summary.epochs:  # no worker has said what it trains with

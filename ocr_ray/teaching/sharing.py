@@ -1,6 +1,5 @@
 """The driver's side: opens the desk of a sweep, and says what it is going to do, or why not."""
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,11 +90,3 @@ def shared_teacher(teaching: Teaching, cfg: CMLConfig, trial: str, num_samples: 
         ahead=2 * teaching.producers,
         alone=lambda: build_teacher(cfg, torch.device("cuda" if torch.cuda.is_available() else "cpu")),
     )
-
-
-def with_room_for_producers(cfg: RecipeConfig, teaching: Teaching | None) -> RecipeConfig:
-    """Where the config does not say how much of a GPU a worker gets, it leaves a producer's share of one."""
-    if teaching is None or not teaching.options["num_gpus"] or cfg.ray.gpus_per_worker is not None:
-        return cfg
-    share = 1 - teaching.options["num_gpus"]
-    return dataclasses.replace(cfg, ray=dataclasses.replace(cfg.ray, gpus_per_worker=share))

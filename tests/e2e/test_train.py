@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from rich.console import Console
 
 from ocr_ray.config import RecipeConfig, load_config, override
-from ocr_ray.errors import ClusterError, DataError, RunError
+from ocr_ray.errors import ClusterError, ConfigError, DataError, RunError
 from ocr_ray.predict import evaluate_file
 from ocr_ray.progress import LiveFeed, ProgressEvent
 from ocr_ray.session import connected
@@ -117,6 +117,12 @@ def test_what_can_never_be_placed_is_refused_before_anything_is_written(cfg: Rec
     assert not (Path(cfg.ray.storage) / "wide").exists()
 
 
+def test_a_store_that_cannot_be_leaves_the_name_free(cfg: RecipeConfig) -> None:
+    with pytest.raises(ConfigError, match=r"tracking\.uri: foo://bar"):
+        train(override(cfg, ["tracking.uri=foo://bar"]), "elsewhere", live=Watched())
+    assert not (Path(cfg.ray.storage) / "elsewhere").exists()
+
+
 def test_two_workers_train_one_net(cfg: RecipeConfig, small_set: Path) -> None:
     result = train(override(cfg, ["ray.num_workers=2", "data.batch_size=1"]), "two", live=Watched())
     run = run_of(cfg, "two")
@@ -129,8 +135,9 @@ def test_two_workers_train_one_net(cfg: RecipeConfig, small_set: Path) -> None:
 
 
 def test_a_picture_that_vanishes_ends_the_run_and_mended_it_goes_on(
-    cfg: RecipeConfig, small_set: Path, bare_losses: list[float]
+    cfg: RecipeConfig, small_set: Path, many_bare_losses: list[float]
 ) -> None:
+    cfg = override(cfg, ["optim.epochs=20"])  # so that it does not end before anybody has seen it begin
     picture = small_set / "train" / "00003.jpg"
     away = picture.with_suffix(".away")
     live = Watched(epoch=1, then=lambda: picture.rename(away))
@@ -147,12 +154,12 @@ def test_a_picture_that_vanishes_ends_the_run_and_mended_it_goes_on(
     assert steps == sorted(steps)  # it was not tried again
 
     again = Watched()
-    assert train(cfg, "vanishing", resume=True, live=again).epochs == 5
+    assert train(cfg, "vanishing", resume=True, live=again).epochs == 20
     assert not record.exists()
     assert min(e.epoch for e in again.events if e.phase == "training") >= 1  # from the checkpoint on
     run = run_of(cfg, "vanishing")
     assert run.info.status == "FINISHED"
-    assert history(cfg, run, "loss.total") == list(enumerate(bare_losses, start=1))
+    assert history(cfg, run, "loss.total") == list(enumerate(many_bare_losses, start=1))
 
 
 def test_a_loss_that_is_not_finite_is_written_down_and_not_tried_again(cfg: RecipeConfig) -> None:

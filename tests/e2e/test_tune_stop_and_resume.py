@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from ocr_ray.data.synth import SynthConfig, render_set
-from ocr_ray.search.trial import read_reports
+from ocr_ray.reports import read_reports
 from ocr_ray.tracking import PARENT_TAG
 
 TINY = Path(__file__).resolve().parents[1] / "tiny_student.yaml"

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
 from ocr_ray.tracking import Tracker
@@ -25,6 +26,8 @@ def server(folder: Path, port: int) -> Iterator[None]:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
                 break
             time.sleep(0.2)
+        else:
+            pytest.fail("the server did not come up")
         yield
     finally:
         process.terminate()
@@ -52,7 +55,7 @@ def test_what_was_said_while_the_server_was_away_is_written_when_it_is_back(tmp_
         late = tracker.run("b", "trial 2", parent)  # started while there is no one to ask for an id
         late.report({"epoch": 1, "hmean": 0.5, "config": '{"optim.lr": 0.002}'})
         run.artifact(tmp_path / "student.safetensors", "best")
-        assert time.monotonic() - before < 1  # training does not wait
+        assert time.monotonic() - before < 15  # 30 refused records would take more; training does not wait
         while not said:
             time.sleep(0.05)
         with server(tmp_path, port):

@@ -12,11 +12,13 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 
-from ocr_ray.config import RecipeConfig, load_config, override
+from ocr_ray.config import RecipeConfig, load_config
 from ocr_ray.progress import LiveFeed, ProgressEvent
-from ocr_ray.train import kept_reports, train
+from ocr_ray.reports import read_reports
+from ocr_ray.train import train
 
-EPOCHS = 5
+EPOCHS = 20
+"""So many that a kill in the first ones comes long before the last, however slowly anybody notices."""
 
 
 class WorkerKiller(LiveFeed):
@@ -40,7 +42,8 @@ class WorkerKiller(LiveFeed):
 
 @pytest.fixture
 def cfg(tiny: list[str], tmp_path: Path) -> RecipeConfig:
-    return load_config(Path(tiny[0]), [*tiny[1:], f"ray.storage={tmp_path}/runs", "ray.address=local"])
+    settings = [f"optim.epochs={EPOCHS}", f"ray.storage={tmp_path}/runs", "ray.address=local"]
+    return load_config(Path(tiny[0]), [*tiny[1:], *settings])
 
 
 def the_run(cfg: RecipeConfig) -> tuple[str, list[tuple[int, float]]]:
@@ -50,25 +53,23 @@ def the_run(cfg: RecipeConfig) -> tuple[str, list[tuple[int, float]]]:
     return run.info.status, [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "loss.total")]
 
 
-def test_a_killed_worker_changes_no_number(cfg: RecipeConfig, bare_losses: list[float]) -> None:
+def test_a_killed_worker_changes_no_number(cfg: RecipeConfig, many_bare_losses: list[float]) -> None:
     live = WorkerKiller(epoch=2)
     result = train(cfg, "run", live=live)
     assert live.killed is not None
     assert not live.killed.is_running()
     assert min(live.epochs_after) >= 1  # from a checkpoint; the second may not yet have been taken note of
     assert result.epochs == EPOCHS
-    assert the_run(cfg) == ("FINISHED", list(enumerate(bare_losses, start=1)))
+    assert the_run(cfg) == ("FINISHED", list(enumerate(many_bare_losses, start=1)))
 
 
 def test_a_killed_driver_leaves_no_work_behind_and_its_run_goes_on(
     cfg: RecipeConfig, tiny: list[str], many_bare_losses: list[float]
 ) -> None:
-    # The workers notice up to a second later that they are alone, and several short epochs pass in that time.
-    cfg = override(cfg, ["optim.epochs=20"])
     folder = Path(cfg.ray.storage) / "run"
-    typed = [*tiny, "optim.epochs=20", f"ray.storage={cfg.ray.storage}", "ray.address=local", "--name", "run"]
+    typed = [*tiny, f"optim.epochs={EPOCHS}", f"ray.storage={cfg.ray.storage}", "ray.address=local", "--name", "run"]
     with subprocess.Popen([sys.executable, "-m", "ocr_ray", "train", *typed], stderr=subprocess.DEVNULL) as driver:
-        while not (kept := kept_reports(folder)) or kept[-1]["epoch"] < 2:
+        while not (kept := read_reports(folder)) or kept[-1]["epoch"] < 2:
             assert driver.poll() is None
             time.sleep(0.05)
         processes = psutil.Process(driver.pid).children(recursive=True)
@@ -77,10 +78,10 @@ def test_a_killed_driver_leaves_no_work_behind_and_its_run_goes_on(
         driver.kill()
     _, alive = psutil.wait_procs(working, timeout=30)
     assert not alive
-    (at,) = {report["epoch"] for report in kept_reports(folder)[-1:]}
-    assert 2 <= at < 20
+    (at,) = {report["epoch"] for report in read_reports(folder)[-1:]}
+    assert 2 <= at < EPOCHS
     assert the_run(cfg)[0] == "RUNNING"  # nobody was left to say otherwise
 
     live = LiveFeed(Console(file=io.StringIO()))
-    assert train(cfg, "run", resume=True, live=live).epochs == 20
+    assert train(cfg, "run", resume=True, live=live).epochs == EPOCHS
     assert the_run(cfg) == ("FINISHED", list(enumerate(many_bare_losses, start=1)))

@@ -20,7 +20,7 @@ from ocr_ray.models.detector import Detector, DetectorConfig
 from ocr_ray.models.lkpan import LKPANConfig
 from ocr_ray.models.resnet_vd import ResNetVdConfig
 from ocr_ray.progress import LiveFeed
-from ocr_ray.search.trial import read_reports
+from ocr_ray.reports import read_reports
 from ocr_ray.session import connected
 from ocr_ray.settings import ClusterConfig
 from ocr_ray.spaces import space_from_plain

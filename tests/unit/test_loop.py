@@ -106,7 +106,7 @@ def test_a_loss_that_is_not_finite_names_step_parts_and_pictures(tiny: RecipeCon
         training.model.Student.head.thresh.conv3.bias.fill_(float("nan"))
     with pytest.raises(LossNotFinite) as caught:
         fit(training, optimizer, RunState(), lambda report: None)
-    assert caught.value.step == 0
+    assert caught.value.where == "step 0"
     assert caught.value.parts.keys() == {"total", "db.Student.shrink", "db.Student.threshold", "db.Student.binary"}
     assert len(caught.value.paths) == 2
     assert all(Path(path).exists() for path in caught.value.paths)

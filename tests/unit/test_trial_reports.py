@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from ocr_ray.search.trial import REPORTS_FILE, plain_value, read_reports, train_folder
+from ocr_ray.reports import REPORTS_FILE, read_reports
+from ocr_ray.search.trial import plain_value, train_folder
 
 
 def test_the_last_word_on_an_epoch_counts_and_a_cut_line_does_not(tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""What rank 0 of a run has reported, on disk: for the time when no driver takes it, since it was killed or stopped
+while the workers still finished an epoch."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+REPORTS_FILE = "reports.jsonl"
+
+
+def append_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """Adds the report of one epoch to those of the run in `folder`."""
+    with (folder / REPORTS_FILE).open("a") as reports:
+        reports.write(json.dumps(report) + "\n")
+
+
+def read_reports(folder: Path) -> list[dict[str, Any]]:
+    """The reports of a run, one for each epoch; the later one of an epoch that was done again.
+
+    A line that was cut by a kill is left out.
+    """
+    reports: dict[int, dict[str, Any]] = {}
+    path = folder / REPORTS_FILE
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            report = json.loads(line)
+            reports[int(report["epoch"])] = report
+    return [reports[epoch] for epoch in sorted(reports)]

@@ -1,0 +1,76 @@
+"""How much of a GPU a trial needs when its teacher is elsewhere: found by a training step on one."""
+
+import dataclasses
+from typing import Any
+
+import ray
+import torch
+
+from ocr_ray.config import CMLConfig, RecipeConfig, recipe_from_plain
+from ocr_ray.data.batch import Targets
+from ocr_ray.data.normalize import normalize
+from ocr_ray.engine.loop import update
+from ocr_ray.engine.optim import build_adam
+from ocr_ray.progress import LiveFeed
+from ocr_ray.recipes import build_model
+from ocr_ray.teaching.sharing import Teaching
+from ocr_ray.typed import to_plain
+
+MOST_PER_GPU = 4
+"""Light trials on one GPU: beyond a few they only wait for one another."""
+MARGIN = 1.2
+"""On the measured bytes: evaluation has larger pictures, and memory goes to pieces."""
+CONTEXT_BYTES = 2**30
+"""That a process takes before it has put anything on the GPU."""
+
+
+def with_gpu_share(cfg: RecipeConfig, teaching: Teaching | None, live: LiveFeed) -> RecipeConfig:
+    """The config with `ray.gpus_per_worker` set where it is absent and the trials read a shared teacher's answers.
+
+    Without a share of their own trials would take a GPU each, of which two light students need a small part.
+    """
+    if teaching is None or not teaching.options["num_gpus"] or cfg.ray.gpus_per_worker is not None:
+        return cfg
+    assert isinstance(cfg, CMLConfig)
+    free = 1 - teaching.options["num_gpus"]
+    share = free
+    if cfg.ray.num_workers == 1:  # two ranks of one run on one GPU are nothing NCCL takes
+        used, total = ray.get(ray.remote(num_gpus=1, num_cpus=0)(_used_and_total).remote(to_plain(cfg)))
+        share = gpu_share(used, total, free)
+        live.say(
+            f"sweep: a trial's step takes {used / 2**30:.1f} of {total / 2**30:.0f} GiB of a GPU: "
+            f"ray.gpus_per_worker={share:g}"
+        )
+    return dataclasses.replace(cfg, ray=dataclasses.replace(cfg.ray, gpus_per_worker=share))
+
+
+def gpu_share(used: int, total: int, free: float) -> float:
+    """The part of a GPU that a trial is to ask for.
+
+    Args: used are the bytes of its training step, of `total`; free is the part that trials may have, in (0, 1].
+    """
+    need = (MARGIN * used + CONTEXT_BYTES) / total
+    fitting = max(1, min(MOST_PER_GPU, int(free / need)))
+    return int(free / fitting * 10_000) / 10_000  # Ray counts in ten-thousandths
+
+
+def training_step(cfg: CMLConfig, device: torch.device) -> None:
+    """Two updates of a trial's students on noise of the config's size, as a worker does them."""
+    memory_format = torch.channels_last if cfg.run.channels_last else torch.contiguous_format
+    model = build_model(cfg, with_teacher=False).model.train()
+    model = model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    optimizer = build_adam(list(model.parameters()), cfg.optim)
+    size = cfg.data.batch_size, cfg.data.augment.crop_height, cfg.data.augment.crop_width
+    images = torch.randint(0, 256, (size[0], 3, *size[1:]), dtype=torch.uint8, device=device)
+    maps = torch.randint(0, 2, (4, *size), device=device).float()
+    targets = Targets(maps[0], maps[1], maps[2], maps[3], maps[0].bool())
+    for _ in range(2):
+        ready = normalize(images, cfg.data.normalize).contiguous(memory_format=memory_format)
+        update(model, optimizer, ready, targets, cfg.loss, cfg.run.precision, cfg.optim.clip_norm)
+
+
+def _used_and_total(plain: dict[str, Any]) -> tuple[int, int]:
+    cfg = recipe_from_plain(plain, "config")
+    assert isinstance(cfg, CMLConfig)
+    training_step(cfg, torch.device("cuda"))
+    return torch.cuda.max_memory_reserved(), torch.cuda.mem_get_info()[1]
