@@ -16,6 +16,7 @@ from ocr_ray.data.batch import Failure, Item, Key, Targets
 from ocr_ray.data.copy_paste import Donors, paste_words
 from ocr_ray.data.images import Image, read_image
 from ocr_ray.data.labels import Sample
+from ocr_ray.data.memory import keep_freed_memory
 from ocr_ray.data.reduced import read_jpeg_header, read_reduced, shrink
 from ocr_ray.data.targets import TargetConfig, draw_targets
 from ocr_ray.errors import DataError
@@ -47,6 +48,7 @@ class TrainDataset(Dataset[Item]):
         """
         if get_worker_info() is not None:
             cv2.setNumThreads(1)  # the loader's processes are the parallelism
+        keep_freed_memory()
         epoch, index = key
         failures: list[Failure] = []
         order = np.random.default_rng((self._seed, epoch, index, 1)).integers(len(self._samples), size=MAX_REPLACEMENTS)
