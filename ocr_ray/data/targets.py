@@ -123,7 +123,7 @@ def _draw_border(
     threshold_map: NDArray[np.float32],
     threshold_mask: NDArray[np.uint8],
 ) -> None:
-    """Raises the map to `thresh_max` on the outline, less so up to `reach` away, the shrink distance; fills the band's hull."""
+    """Raises the map to `thresh_max` on the outline, less so up to `reach` away; fills the band's hull."""
     grown = offset(polygon, reach) if reach > 0 else []
     if not grown:
         return  # no area, or none left after truncation to whole pixels
@@ -148,7 +148,7 @@ def _distance(
 
     An edge's distance is the perpendicular one where the pixel sees the edge under an obtuse angle (it lies in the
     circle around the edge), else that to the nearer end. Near the ends of a short edge this is more than the distance
-    to the segment; it is the reference's rule. So is that a vertex given twice has no distance in its own pixel: 1 here.
+    to the segment; it is the reference's rule. So is that a vertex given twice has none in its own pixel: 1.
 
     All squares are sums of a part in x and a part in y: those are made once, as rows and columns, and only sums,
     one square and the minimum are left for the pixels. The nearest end counts within the circle too, where the
