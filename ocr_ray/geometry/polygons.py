@@ -99,5 +99,6 @@ def unclip(polygon: ArrayLike, unclip_ratio: float) -> list[NDArray[np.int64]]:
 
     Source: Liao et al. 2020, section 3.5; reference name `DBPostProcess.unclip`.
     """
-    length = perimeter(polygon)
-    return offset(polygon, area(polygon) * unclip_ratio / length) if length > 0 else []
+    p = np.asarray(polygon, np.float64)
+    length = perimeter(p)
+    return offset(p, area(p) * unclip_ratio / length) if length > 0 else []
