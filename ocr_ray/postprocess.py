@@ -106,7 +106,7 @@ def _scaled(
         points[:, axis] = np.clip(np.round(points[:, axis] / map_size[axis] * size[axis]), 0, size[axis])
     whole = points.astype(np.int32)
     ends = list(accumulate(len(polygon) for polygon in polygons))
-    return [whole[start:end].copy() for start, end in pairwise([0, *ends])]
+    return [whole[start:end] for start, end in pairwise([0, *ends])]
 
 
 def _is_tiny(contour: Contour) -> bool:
