@@ -10,13 +10,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import boxes, pipeline, shared_teacher, student_step
+from benchmarks import boxes, loaders, pipeline, ray_overhead, shared_teacher, student_step
 from benchmarks.machine import command, describe, one_thread
 from benchmarks.pictures import find_pictures
 from benchmarks.reference import find_reference
 from benchmarks.rows import Bench, Row, Subject
 
-SUBJECTS: tuple[Subject, ...] = (pipeline.SUBJECT, boxes.SUBJECT, student_step.SUBJECT, shared_teacher.SUBJECT)
+SUBJECTS: tuple[Subject, ...] = (
+    pipeline.SUBJECT,
+    boxes.SUBJECT,
+    loaders.SUBJECT,
+    student_step.SUBJECT,
+    shared_teacher.SUBJECT,
+    ray_overhead.SUBJECT,
+)
 """In the table's order. A new one is a file with a `SUBJECT`, and its name here."""
 
 

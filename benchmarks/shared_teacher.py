@@ -1,4 +1,4 @@
-"""What it saves that a sweep's teacher looks at each picture once: a CML step with stored answers against a live one."""
+"""What a shared teacher saves: a CML step with stored answers against one with the teacher in it."""
 
 import dataclasses
 import time

@@ -101,6 +101,10 @@ class DataConfig:
     sweep go by epochs, so a large set may want short ones and a small set long ones."""
     num_workers: int = 4
     """Loader processes of each worker; 0 loads in the worker itself."""
+    cache_mib: int = 1024
+    """Shared memory of each node (`/dev/shm`, at most a quarter of it) for decoded pictures, which all loaders of all
+    trials there read; 0: none. Changes no picture. They stay for the next trial; whoever comes an hour after their last
+    use drops them, and `rm -r /dev/shm/ocr_ray-decoded-*` does so at once."""
     max_failed: float = 0.01
     """A run stops when a larger share of its pictures could not be read."""
     normalize: NormalizeConfig = field(default_factory=NormalizeConfig)
@@ -115,6 +119,8 @@ class DataConfig:
         ):
             if value is not None and value < 1:
                 raise ConfigError(f"data.{key}: expected at least 1, found {value}")
+        if self.cache_mib < 0:
+            raise ConfigError(f"data.cache_mib: expected at least 0, found {self.cache_mib}")
         if self.ratios and len(self.ratios) != len(self.train):
             raise ConfigError(
                 f"data.ratios: expected one for each of the {len(self.train)} files of data.train, "

@@ -106,7 +106,7 @@ def _scaled(
         points[:, axis] = np.clip(np.round(points[:, axis] / map_size[axis] * size[axis]), 0, size[axis])
     whole = points.astype(np.int32)
     ends = list(accumulate(len(polygon) for polygon in polygons))
-    return [whole[start:end].copy() for start, end in pairwise([0, *ends])]
+    return [whole[start:end] for start, end in pairwise([0, *ends])]
 
 
 def _is_tiny(contour: Contour) -> bool:
@@ -161,8 +161,12 @@ def _mean_inside(probability: NDArray[np.float32], polygon: NDArray[np.generic])
     """Mean probability of the pixels that OpenCV fills for `polygon` `(K, 2)`, vertices truncated to whole pixels."""
     height, width = probability.shape
     xs, ys = zip(*polygon.tolist(), strict=True)
-    x0, x1 = (min(max(x, 0), width - 1) for x in (math.floor(min(xs)), math.ceil(max(xs))))
-    y0, y1 = (min(max(y, 0), height - 1) for y in (math.floor(min(ys)), math.ceil(max(ys))))
+    x0, x1 = _clamp(math.floor(min(xs)), width - 1), _clamp(math.ceil(max(xs)), width - 1)
+    y0, y1 = _clamp(math.floor(min(ys)), height - 1), _clamp(math.ceil(max(ys)), height - 1)
     mask = np.zeros((y1 - y0 + 1, x1 - x0 + 1), np.uint8)
     cv2.fillPoly(mask, [(polygon - np.array((x0, y0))).astype(np.int32)], 1)
     return cv2.mean(probability[y0 : y1 + 1, x0 : x1 + 1], mask)[0]
+
+
+def _clamp(value: int, last: int) -> int:
+    return 0 if value < 0 else last if value > last else value

@@ -7,6 +7,7 @@ allows, and a single affine map takes it into the crop: no rotated or threefold 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 import cv2
 import numpy as np
@@ -124,9 +125,8 @@ class Augmentation:
 
         Polygons entirely outside the filled part are left out; touching it is enough to stay. Nothing is clipped.
         """
-        width, height = self.filled
-        moved = [affine.apply(self.matrix, polygon) for polygon in polygons]
-        kept = [i for i, polygon in enumerate(moved) if _touches(polygon, 0, 0, width, height)]
+        moved = _apply_to_all(self.matrix, polygons)
+        kept = np.flatnonzero(_touching(_extents(moved), 0, 0, *self.filled)).tolist()
         return [moved[i] for i in kept], kept
 
     def picture(self, image: ReducedImage) -> Image:
@@ -157,7 +157,7 @@ def draw_augmentation(
     degrees = float(rng.uniform(-cfg.rotate_degrees, cfg.rotate_degrees))
     scale = float(rng.uniform(cfg.scale_min, cfg.scale_max))
     to_scaled = _before_crop(width, height, flip, degrees, scale)
-    guides = [affine.apply(to_scaled, p) for p, ignored in zip(polygons, ignore, strict=True) if not ignored]
+    guides = _apply_to_all(to_scaled, [p for p, ignored in zip(polygons, ignore, strict=True) if not ignored])
     crop = draw_crop(guides, *_scaled_size(width, height, scale), cfg, rng)
     return Augmentation(width, height, flip, degrees, scale, crop, cfg.crop_width, cfg.crop_height)
 
@@ -175,15 +175,16 @@ def draw_crop(guides: Polygons, width: int, height: int, cfg: AugmentConfig, rng
     rectangle that is large enough, so that negatives come in all sizes too.
     """
     whole = Crop(0, 0, width, height)
-    columns, rows = _free_runs(guides, 0, width), _free_runs(guides, 1, height)
-    if not len(columns) or not len(rows):
+    extents = _extents(guides)
+    columns, rows = _free_runs(extents[:, 0::2], width), _free_runs(extents[:, 1::2], height)
+    if not columns or not rows:
         return whole
     least_width, least_height = max(1.0, cfg.min_crop_side_ratio * width), max(1.0, cfg.min_crop_side_ratio * height)
     for _ in range(cfg.max_tries):
         (x0, x1), (y0, y1) = _draw_sides(columns, rng), _draw_sides(rows, rng)
         if x1 - x0 < least_width or y1 - y0 < least_height:
             continue
-        if not guides or any(_touches(guide, x0, y0, x1, y1) for guide in guides):
+        if not guides or _touching(extents, x0, y0, x1, y1).any():
             return Crop(x0, y0, x1 - x0, y1 - y0)
     return whole
 
@@ -207,26 +208,45 @@ def _before_crop(width: int, height: int, flip: bool, degrees: float, scale: flo
     )
 
 
-def _touches(polygon: NDArray[np.floating], x0: float, y0: float, x1: float, y1: float) -> bool:
-    """Whether the polygon's extent and the rectangle have a point in common."""
-    (left, top), (right, bottom) = polygon.min(axis=0), polygon.max(axis=0)
-    return bool(left <= x1 and right >= x0 and top <= y1 and bottom >= y0)
+def _apply_to_all(matrix: Affine, polygons: Polygons) -> list[NDArray[np.float64]]:
+    """Each polygon moved by `matrix`; all points at once, since a picture may have hundreds of short polygons."""
+    if not polygons:
+        return []
+    points = affine.apply(matrix, np.concatenate(polygons))
+    ends = [*accumulate(len(polygon) for polygon in polygons)]
+    return [points[start:end] for start, end in pairwise([0, *ends])]
 
 
-def _free_runs(guides: Polygons, axis: int, size: int) -> NDArray[np.int64]:
-    """Stretches `(R, 2)` of columns (axis 0) or rows (axis 1), first and one past the last, that no guide covers."""
+def _extents(polygons: Polygons) -> NDArray[np.float64]:
+    """Left, top, right and bottom of each, `(M, 4)`."""
+    if not polygons:
+        return np.zeros((0, 4))
+    points = np.concatenate(polygons)
+    starts = [0, *accumulate(len(polygon) for polygon in polygons[:-1])]
+    low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
+    return np.concatenate([low, high], axis=1, dtype=np.float64)
+
+
+def _touching(extents: NDArray[np.float64], x0: float, y0: float, x1: float, y1: float) -> NDArray[np.bool_]:
+    """Which of the extents `(M, 4)` have a point in common with the rectangle."""
+    left, top, right, bottom = extents.T
+    return (left <= x1) & (right >= x0) & (top <= y1) & (bottom >= y0)
+
+
+def _free_runs(extents: NDArray[np.floating], size: int) -> list[list[int]]:
+    """Stretches of columns or rows, first and one past the last, that none of the extents `(M, 2)` covers."""
     covered = np.zeros(size + 2, np.bool_)
     covered[[0, -1]] = True  # what lies outside is not free
-    for guide in guides:
-        low, high = np.clip(np.rint([guide[:, axis].min(), guide[:, axis].max()]), 0, size).astype(int)
+    for low, high in np.clip(np.rint(extents), 0, size).astype(int).tolist():
         covered[low + 1 : high + 1] = True
-    return np.flatnonzero(np.diff(covered)).reshape(-1, 2)
+    return np.flatnonzero(np.diff(covered)).reshape(-1, 2).tolist()
 
 
-def _draw_sides(runs: NDArray[np.int64], rng: np.random.Generator) -> tuple[int, int]:
-    picked = runs[rng.integers(len(runs), size=2)]
-    one, other = rng.integers(picked[:, 0], picked[:, 1])
-    return int(min(one, other)), int(max(one, other))
+def _draw_sides(runs: list[list[int]], rng: np.random.Generator) -> tuple[int, int]:
+    # Four draws of one number each: the same numbers as two draws of arrays, in half the time.
+    picked = [runs[rng.integers(len(runs))] for _ in range(2)]
+    one, other = (int(rng.integers(first, end)) for first, end in picked)
+    return min(one, other), max(one, other)
 
 
 def _warp(image: ReducedImage, matrix: Affine, width: int, height: int) -> Image:

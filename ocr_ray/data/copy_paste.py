@@ -2,8 +2,9 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -60,8 +61,9 @@ class Donors:
     work of loading.
     """
 
-    def __init__(self, samples: Sequence[Sample], cache_mib: int) -> None:
+    def __init__(self, samples: Sequence[Sample], cache_mib: int, read: Callable[[Path], Image] = read_image) -> None:
         self._samples = samples
+        self._read = read
         self._able = [i for i, s in enumerate(samples) if s.polygons and all(len(p) == 4 for p in s.polygons)]
         self._kept: OrderedDict[int, Words] = OrderedDict()
         self._free = cache_mib * 2**20
@@ -80,7 +82,7 @@ class Donors:
         if donor in self._kept:
             self._kept.move_to_end(donor)
             return self._kept[donor]
-        words = cut_words(self._samples[donor])
+        words = cut_words(self._samples[donor], self._read)
         size = _num_bytes(words)
         while self._kept and size > self._free:
             self._free += _num_bytes(self._kept.popitem(last=False)[1])
@@ -90,10 +92,10 @@ class Donors:
         return words
 
 
-def cut_words(sample: Sample) -> Words:
-    """Cuts the legible quads out of a sample's picture. Raises: DataError when it cannot be read."""
+def cut_words(sample: Sample, read: Callable[[Path], Image] = read_image) -> Words:
+    """Cuts the legible quads out of a sample's picture, got by `read`. Raises: DataError when it cannot be read."""
     quads = [p for p, ignored in zip(sample.polygons, sample.ignore, strict=True) if not ignored and area(p) >= 1]
-    image = read_image(sample.image) if quads else np.zeros((0, 0, 3), np.uint8)
+    image = read(sample.image) if quads else np.zeros((0, 0, 3), np.uint8)
     cuts = (_cut_word(image, quad) for quad in quads)
     return Words(tuple(c for c in cuts if c is not None), len(sample.polygons))
 

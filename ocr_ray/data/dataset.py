@@ -14,8 +14,10 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 from ocr_ray.data.augment import Augmentation, AugmentConfig, Polygons, draw_augmentation
 from ocr_ray.data.batch import Failure, Item, Key, Targets
 from ocr_ray.data.copy_paste import Donors, paste_words
-from ocr_ray.data.images import Image, read_image
+from ocr_ray.data.decoded import DecodedStore
+from ocr_ray.data.images import Image
 from ocr_ray.data.labels import Sample
+from ocr_ray.data.memory import keep_freed_memory
 from ocr_ray.data.reduced import read_jpeg_header, read_reduced, shrink
 from ocr_ray.data.targets import TargetConfig, draw_targets
 from ocr_ray.errors import DataError
@@ -35,13 +37,20 @@ class TrainDataset(Dataset[Item]):
     """
 
     def __init__(
-        self, samples: Sequence[Sample], augment: AugmentConfig, targets: TargetConfig | None, seed: int
+        self,
+        samples: Sequence[Sample],
+        augment: AugmentConfig,
+        targets: TargetConfig | None,
+        seed: int,
+        store: DecodedStore | None = None,
     ) -> None:
+        """`store` holds decoded pictures for all processes of a node; it changes no picture."""
         self._samples = samples
         self._augment = augment
         self._targets = targets
         self._seed = seed
-        self._donors = Donors(samples, augment.copy_paste.cache_mib)
+        self._store = store or DecodedStore()
+        self._donors = Donors(samples, augment.copy_paste.cache_mib, self._store.read)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -53,6 +62,7 @@ class TrainDataset(Dataset[Item]):
         """
         if get_worker_info() is not None:
             cv2.setNumThreads(1)  # the loader's processes are the parallelism
+        keep_freed_memory()
         epoch, index = key
         failures: list[Failure] = []
         order = np.random.default_rng((self._seed, epoch, index, 1)).integers(len(self._samples), size=MAX_REPLACEMENTS)
@@ -80,7 +90,7 @@ class TrainDataset(Dataset[Item]):
             ignore = np.append(ignore, np.zeros(len(polygons) - len(ignore), np.bool_))
             augmentation, picture = _augmented(image, polygons, ignore, cfg, rng)
         else:
-            augmentation, picture = _read_augmented(sample.image, polygons, ignore, cfg, rng)
+            augmentation, picture = _read_augmented(sample.image, self._store, polygons, ignore, cfg, rng)
         return Item(
             image=_channels_first(picture),
             targets=NO_MAPS if self._targets is None else _drawn(augmentation, polygons, ignore, self._targets),
@@ -98,7 +108,7 @@ class TrainDataset(Dataset[Item]):
         """
         epoch, index = key
         sample = self._samples[index]
-        image = read_image(sample.image)
+        image = self._store.read(sample.image)
         polygons: list[NDArray[np.floating]] = list(sample.polygons)
         failures: tuple[Failure, ...] = ()
         donor = self._donors.draw(index, rng)
@@ -183,16 +193,21 @@ class TrainSampler(Sampler[list[Key]]):
 
 
 def _read_augmented(
-    path: Path, polygons: Polygons, ignore: NDArray[np.bool_], cfg: AugmentConfig, rng: np.random.Generator
+    path: Path,
+    store: DecodedStore,
+    polygons: Polygons,
+    ignore: NDArray[np.bool_],
+    cfg: AugmentConfig,
+    rng: np.random.Generator,
 ) -> tuple[Augmentation, Image]:
     """Draws from a JPEG's size first and reads it no larger than the crop needs. Raises: DataError as `read_image`."""
     header = read_jpeg_header(path)
     if header is not None:
         augmentation = draw_augmentation(polygons, ignore, header.width, header.height, cfg, rng)
-        image = read_reduced(path, header, augmentation.reduction)
+        image = read_reduced(path, header, augmentation.reduction, store.decode)
         if image is not None:
             return augmentation, augmentation.picture(image)
-    return _augmented(read_image(path), polygons, ignore, cfg, rng)
+    return _augmented(store.read(path), polygons, ignore, cfg, rng)
 
 
 def _augmented(

@@ -1,6 +1,5 @@
 """From text polygons to the four maps that the DB loss compares with."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,11 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ocr_ray.data.border import Window, outline_distances
 from ocr_ray.errors import ConfigError
 from ocr_ray.geometry.polygons import area, offset, shrink_distance
-
-FAR = 2.0**60
-"""Turns "above 0" into "further than anything else" without a mask; a power of two, so that 0 stays 0."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +61,8 @@ def draw_targets(
     near = [_is_near(polygon, reach, height, width) for polygon, reach in zip(polygons, reaches, strict=True)]
     threshold_map = np.full((height, width), cfg.thresh_min, np.float32)
     threshold_mask = np.zeros((height, width), np.uint8)
-    for polygon, reach, is_near, ignored in zip(polygons, reaches, near, ignore, strict=True):
-        if is_near and not ignored:
-            _draw_border(polygon, reach, cfg, threshold_map, threshold_mask)
+    outlines = [i for i, (is_near, ignored) in enumerate(zip(near, ignore, strict=True)) if is_near and not ignored]
+    _draw_borders([polygons[i] for i in outlines], [reaches[i] for i in outlines], cfg, threshold_map, threshold_mask)
     shrink_map, shrink_mask = np.zeros((height, width), np.uint8), np.ones((height, width), np.uint8)
     drawn = np.array(ignore, np.bool_)
     for i, (polygon, is_near) in enumerate(zip(polygons, near, strict=True)):
@@ -116,86 +112,32 @@ def _draw_kernel(
     return False
 
 
-def _draw_border(
-    polygon: NDArray[np.floating],
-    reach: float,
+def _draw_borders(
+    polygons: Sequence[NDArray[np.floating]],
+    reaches: Sequence[float],
     cfg: TargetConfig,
     threshold_map: NDArray[np.float32],
     threshold_mask: NDArray[np.uint8],
 ) -> None:
-    """Raises the map to `thresh_max` on the outline, less so up to `reach` away, the shrink distance; fills the band's hull."""
-    grown = offset(polygon, reach) if reach > 0 else []
-    if not grown:
-        return  # no area, or none left after truncation to whole pixels
-    hull = grown[0].astype(np.int32)
-    cv2.fillPoly(threshold_mask, [hull], (1,))
+    """Raises the map to `thresh_max` on the outlines, less so up to `reach` away; fills the bands' hulls."""
     height, width = threshold_map.shape
-    left, top, hull_width, hull_height = cv2.boundingRect(hull)
-    x0, y0 = max(left, 0), max(top, 0)
-    x1, y1 = min(left + hull_width, width), min(top + hull_height, height)
-    if x0 < x1 and y0 < y1:
+    drawn: list[tuple[NDArray[np.float64], float]] = []
+    windows: list[Window] = []
+    for polygon, reach in zip(polygons, reaches, strict=True):
+        grown = offset(polygon, reach) if reach > 0 else []
+        if not grown:
+            continue  # no area, or none left after truncation to whole pixels
+        hull = grown[0].astype(np.int32)
+        cv2.fillPoly(threshold_mask, [hull], (1,))
+        left, top, hull_width, hull_height = cv2.boundingRect(hull)
+        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + hull_width, width), min(top + hull_height, height)
+        if x0 < x1 and y0 < y1:
+            drawn.append((np.asarray(polygon, np.float64), reach))
+            windows.append((x0, y0, x1, y1))
+    distances = outline_distances([polygon for polygon, _ in drawn], [reach for _, reach in drawn], windows)
+    for distance, (x0, y0, x1, y1) in zip(distances, windows, strict=True):
         part = threshold_map[y0:y1, x0:x1]
-        raised = 1 - _distance((x0, x1), (y0, y1), np.asarray(polygon, np.float64), reach)
+        raised = np.subtract(1, distance, out=distance)
         raised *= np.float32(cfg.thresh_max - cfg.thresh_min)
         raised += np.float32(cfg.thresh_min)
         np.maximum(part, raised, out=part)
-
-
-def _distance(
-    x_range: tuple[int, int], y_range: tuple[int, int], polygon: NDArray[np.float64], reach: float
-) -> NDArray[np.float32]:
-    """Distance to the nearest edge, in units of `reach` and cut at 1, at each pixel of the ranges, `(H, W)`.
-
-    An edge's distance is the perpendicular one where the pixel sees the edge under an obtuse angle (it lies in the
-    circle around the edge), else that to the nearer end. Near the ends of a short edge this is more than the distance
-    to the segment; it is the reference's rule. So is that a vertex given twice has no distance in its own pixel: 1 here.
-
-    All squares are sums of a part in x and a part in y: those are made once, as rows and columns, and only sums,
-    one square and the minimum are left for the pixels. The nearest end counts within the circle too, where the
-    perpendicular is never longer.
-    """
-    points = polygon.tolist()
-    after = [*range(1, len(points)), 0]
-    edge = polygon[after] - polygon
-    squared_length = (edge * edge).sum(axis=1)
-    unit = edge / (reach * np.sqrt(np.where(squared_length > 0, squared_length, 1)))[:, None]
-    dx = np.arange(*x_range) - polygon[:, :1]
-    dy = np.arange(*y_range) - polygon[:, 1:]
-    across_x, across_y = dx * unit[:, 1:], dy * unit[:, :1]
-    dx *= dx
-    dy *= dy
-    # In pixels, not in units of reach: with whole coordinates a pixel lies exactly on the circle, or it does not.
-    outside_x, outside_y = FAR * (dx + dx[after]), FAR * (dy + dy[after] - squared_length[:, None])
-    dx /= reach * reach
-    dy /= reach * reach
-
-    # Beyond `reach` neither end nor edge changes anything, so only the pixels around them are looked at.
-    nearest = np.ones((y_range[1] - y_range[0], x_range[1] - x_range[0]))
-    for i, (x, y) in enumerate(points):
-        columns, rows = _span(x - reach, x + reach, x_range), _span(y - reach, y + reach, y_range)
-        part = nearest[rows, columns]
-        np.minimum(part, dx[i, columns] + dy[i, rows, None], out=part)
-    twice = []
-    for i, ((ax, ay), j) in enumerate(zip(points, after, strict=True)):
-        bx, by = points[j]
-        if (ax, ay) == (bx, by):
-            twice.append((ax - x_range[0], ay - y_range[0]))
-            continue
-        columns = _span(min(ax, bx) - reach, max(ax, bx) + reach, x_range)
-        rows = _span(min(ay, by) - reach, max(ay, by) + reach, y_range)
-        part = nearest[rows, columns]
-        across = across_x[i, columns] - across_y[i, rows, None]
-        across *= across
-        np.maximum(across, outside_x[i, columns] + outside_y[i, rows, None], out=across)
-        np.minimum(part, across, out=part)
-    height, width = nearest.shape
-    for x, y in twice:
-        if 0 <= x < width and 0 <= y < height and x.is_integer() and y.is_integer():
-            nearest[int(y), int(x)] = 1
-    return np.sqrt(nearest, out=nearest).astype(np.float32)
-
-
-def _span(low: float, high: float, pixels: tuple[int, int]) -> slice:
-    """Which of the pixels from `pixels[0]` to before `pixels[1]` lie from `low` to before `high`."""
-    first, last = pixels
-    return slice(max(math.ceil(low), first) - first, max(min(math.ceil(high), last), first) - first)

@@ -44,6 +44,14 @@ def perimeter(polygon: ArrayLike) -> float:
     return float(np.sqrt(dx * dx + dy * dy).sum())
 
 
+def _area_and_perimeter(polygon: ArrayLike) -> tuple[float, float]:
+    p = np.asarray(polygon, np.float64)
+    if not 3 <= len(p) <= FEW:
+        return area(p), perimeter(p)
+    points = p.tolist()
+    return abs(_signed_area_of_few(points)), _perimeter_of_few(points)
+
+
 def _signed_area_of_few(points: list[list[float]]) -> float:
     x0, y0 = points[0]
     one_way = other_way = 0.0
@@ -78,8 +86,8 @@ def shrink_distance(polygon: ArrayLike, ratio: float) -> float:
 
     Source: Liao et al. 2020, "Real-time Scene Text Detection with Differentiable Binarization", section 3.4.
     """
-    length = perimeter(polygon)
-    return area(polygon) * (1 - ratio * ratio) / length if length > 0 else 0.0
+    size, length = _area_and_perimeter(polygon)
+    return size * (1 - ratio * ratio) / length if length > 0 else 0.0
 
 
 def offset(polygon: ArrayLike, distance: float) -> list[NDArray[np.int64]]:
@@ -99,5 +107,5 @@ def unclip(polygon: ArrayLike, unclip_ratio: float) -> list[NDArray[np.int64]]:
 
     Source: Liao et al. 2020, section 3.5; reference name `DBPostProcess.unclip`.
     """
-    length = perimeter(polygon)
-    return offset(polygon, area(polygon) * unclip_ratio / length) if length > 0 else []
+    size, length = _area_and_perimeter(polygon)
+    return offset(polygon, size * unclip_ratio / length) if length > 0 else []

@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader, Sampler
 from ocr_ray.config import CMLConfig, recipe_from_plain
 from ocr_ray.data.batch import Batch, Key, collate
 from ocr_ray.data.dataset import TrainDataset
+from ocr_ray.data.decoded import decoded_store
 from ocr_ray.engine.teacher import Teacher
 from ocr_ray.engine.teacher_store import BrokenPiece, Piece, TeacherStore, Turns
-from ocr_ray.recipes import load_teacher, read_train
+from ocr_ray.recipes import load_teacher, loader_processes, read_train
 from ocr_ray.teaching.identity import teacher_threads
 
 BATCH = 8
@@ -61,14 +62,16 @@ class PieceMaker:
         self._store, self._turns = store, Turns(cfg.run.seed, len(samples))
         self._teacher = build_teacher(cfg, device)
         self._asked = _Asked()
+        decoded = decoded_store(cfg.data.cache_mib)
+        dataset = TrainDataset(samples, cfg.data.augment, None, cfg.run.seed, decoded)
         workers = cfg.data.num_workers if device.type == "cuda" else 0  # on a CPU the teacher is what takes the time
         self._loader: DataLoader[Batch] = DataLoader(
-            TrainDataset(samples, cfg.data.augment, None, cfg.run.seed),  # type: ignore[arg-type]  # collated
+            dataset,  # type: ignore[arg-type]  # collated
             batch_sampler=self._asked,
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
-            multiprocessing_context="forkserver" if workers else None,  # as for training, see recipes
+            multiprocessing_context=loader_processes() if workers else None,
         )
 
     def make(self, piece: Piece) -> Made:

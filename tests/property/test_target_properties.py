@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from ocr_ray.data.augment import AugmentConfig, draw_augmentation
 from ocr_ray.data.reduced import ReducedImage, shrink
 from ocr_ray.data.targets import TargetConfig, draw_targets
+from ocr_ray.geometry.polygons import offset, shrink_distance
 
 HEIGHT, WIDTH = 64, 96
 points = st.tuples(st.floats(-60, 160), st.floats(-60, 130))
@@ -111,3 +112,40 @@ def test_any_picture_can_be_augmented(
         picture = drawn.picture(source)
         assert picture.shape == (32, 64, 3)
         assert picture.max() <= 200
+
+
+def reference_distance(polygon: NDArray[np.float64], reach: float, height: int, width: int) -> NDArray[np.float64]:
+    """The reference's rule, edge by edge over the whole picture; NaN in the pixel of a vertex that is given twice."""
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    distances = []
+    for (ax, ay), (bx, by) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        length2 = (bx - ax) ** 2 + (by - ay) ** 2
+        to_a, to_b = (x - ax) ** 2 + (y - ay) ** 2, (x - bx) ** 2 + (y - by) ** 2
+        with np.errstate(invalid="ignore"):
+            across = ((x - ax) * (by - ay) - (y - ay) * (bx - ax)) ** 2 / np.float64(length2)
+        distances.append(np.sqrt(np.where(to_a + to_b > length2, np.minimum(to_a, to_b), across)))
+    return np.minimum(np.min(distances, axis=0) / reach, 1)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([4, 4, 7, 12, 20]), st.booleans(), st.booleans())
+def test_the_border_follows_the_reference_s_rule(seed: int, points: int, whole: bool, twice: bool) -> None:
+    rng = np.random.default_rng(seed)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, points))
+    polygon = np.stack([np.cos(angles), np.sin(angles)], axis=1) * rng.uniform(5, 60, 2) + rng.uniform(-20, 120, 2)
+    if whole:
+        polygon = np.rint(polygon)  # pixels then lie exactly on the circle that decides which rule holds
+    if twice:
+        polygon[1] = polygon[0]
+    reach = shrink_distance(polygon, 0.4)
+    drawn = draw_targets([polygon], np.zeros(1, np.bool_), 100, 100, TargetConfig())
+    (hull,) = offset(polygon, reach)[:1] or [np.zeros((1, 2), np.int64) - 1]
+    x0, y0 = np.maximum(hull.min(axis=0), 0)
+    x1, y1 = np.maximum(hull.max(axis=0) + 1, 0)
+    expected = np.full((100, 100), 0.3)
+    if reach > 0:
+        raised = 0.7 - 0.4 * reference_distance(polygon, reach, 100, 100)
+        expected[y0:y1, x0:x1] = np.fmax(expected, raised)[y0:y1, x0:x1]
+    # float32 at the end; a pixel within rounding of that circle may go by either rule, which none of whole points does
+    differ = np.abs(drawn.threshold_map - expected) > 1e-6
+    assert differ.sum() <= (0 if whole else 1)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from ocr_ray.geometry.polygons import area, is_valid, offset, perimeter, shrink_distance, signed_area, unclip
+from ocr_ray.geometry.polygons import FEW, area, is_valid, offset, perimeter, shrink_distance, signed_area, unclip
 
 SQUARE = np.array([[0, 0], [10, 0], [10, 10], [0, 10]])
 
@@ -69,3 +69,13 @@ def test_unclip_of_a_rectangle() -> None:
     (grown,) = unclip([[50, 60], [200, 60], [200, 90], [50, 90]], 1.5)
     assert grown.min(axis=0).tolist() == [50 - 19, 60 - 19]  # 4500 * 1.5 / 360 = 18.75
     assert grown.max(axis=0).tolist() == [200 + 19, 90 + 19]
+
+
+def test_few_and_many_points_are_measured_alike() -> None:
+    quad = np.array([(10.5, 3.25), (80.125, 9.0), (77.0, 40.75), (8.0, 30.5)])
+    share = np.linspace(0, 1, 9)[:-1, None]
+    many = np.concatenate([a + share * (b - a) for a, b in zip(quad, np.roll(quad, -1, axis=0), strict=True)])
+    assert len(many) > FEW >= len(quad)
+    assert signed_area(many) == pytest.approx(signed_area(quad), rel=1e-12)
+    assert perimeter(many) == pytest.approx(perimeter(quad), rel=1e-12)
+    assert signed_area(many[::-1]) == -signed_area(many)
