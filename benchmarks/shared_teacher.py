@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.rows import Bench, Row, Subject
 from benchmarks.timing import alternate
-from ocr_ray.config import CMLConfig, with_values
+from ocr_ray.config import CMLConfig
 from ocr_ray.data.batch import Batch, collate
 from ocr_ray.data.dataset import TrainDataset, turn_order
 from ocr_ray.engine.loop import update
@@ -17,6 +17,7 @@ from ocr_ray.engine.teacher_store import Piece, TeacherStore, Turns
 from ocr_ray.losses.dila import teacher_target
 from ocr_ray.models.detector import Detector, teacher_config
 from ocr_ray.models.distillation import CMLTriple, DMLPair
+from ocr_ray.typed import with_values
 
 SIDE = 320
 BATCH = 4
