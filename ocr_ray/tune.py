@@ -25,6 +25,7 @@ from ocr_ray.config import RecipeConfig, config_digest, to_yaml, with_paths_reso
 from ocr_ray.errors import RunError
 from ocr_ray.progress import LiveFeed
 from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
+from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.searchers import RUNGS_FILE, build_scheduler, build_searcher, ends_early, restore_scheduler
 from ocr_ray.search.trial import OBJECTIVE, run_trial
 from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
@@ -137,14 +138,15 @@ def _run_tune(
     def yaml_of(values: Mapping[str, Any]) -> str:
         return to_yaml(with_values(cfg, values, "trial"))
 
-    watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of)
+    reserve = Reserve(cfg.sweep.trials - sum(t.end != "running" for t in book.trials), cfg.ray.num_workers)
+    watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of, reserve)
     feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, config=to_plain(cfg), sweep=folder.name, storage=str(folder.parent), feed=feed),
         {"CPU": TRIAL_CPU},
     )
     domains = space.to_tune()
-    with _quiet_tune(folder), _signals_given_back(), _relayed(feed, live, watch):
+    with _quiet_tune(folder), _signals_given_back(), _relayed(feed, live, watch, reserve):
         tune.run(
             trainable,
             # In a folder of its own: Tune copies the files it finds beside its state out and, on a resume, back again.
@@ -214,7 +216,7 @@ def _raise_all_failed(name: str, trials: list[TrialSummary]) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _relayed(feed: Queue, live: LiveFeed, watch: SweepWatch) -> Iterator[None]:
+def _relayed(feed: Queue, live: LiveFeed, watch: SweepWatch, reserve: Reserve) -> Iterator[None]:
     """Shows the workers' signs of life while the block runs, since Tune's loop has this thread."""
     over = threading.Event()
 
@@ -227,6 +229,7 @@ def _relayed(feed: Queue, live: LiveFeed, watch: SweepWatch) -> Iterator[None]:
             except RayError:
                 return
             live.put(dataclasses.replace(event, run=watch.name_of(event.run)))
+            reserve.trial_trains(event.run)
 
     thread = threading.Thread(target=relay, name="relay", daemon=True)
     thread.start()

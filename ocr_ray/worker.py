@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,10 @@ def raise_if_stopped(folder: Path) -> None:
 def _train(arguments: WorkerArguments, rank: int, world_size: int) -> None:
     cfg = recipe_from_plain(arguments.config, "config")
     folder = Path(arguments.folder)
-    if cfg.run.threads is not None:
-        torch.set_num_threads(cfg.run.threads)
+    # A process that was started ahead had imported PyTorch before it had a share of the cores.
+    threads = cfg.run.threads or os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if threads:
+        torch.set_num_threads(int(threads))
     training = build_training(cfg, build_model(cfg), ray.train.torch.get_device(), rank, world_size)
     optimizer = build_adam([p for p in training.model.parameters() if p.requires_grad], cfg.optim)
     state = RunState()

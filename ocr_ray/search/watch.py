@@ -15,6 +15,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from ocr_ray.progress import LiveFeed, Phase, ProgressEvent
+from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.searchers import RUNGS_FILE, save_scheduler
 from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, read_reports, train_folder
 from ocr_ray.search.trials import End, TrialBook, TrialSummary, best_trial
@@ -47,9 +48,11 @@ class SweepWatch(tune.Callback):
         scheduler: TrialScheduler,
         folder: Path,
         yaml_of: Callable[[Mapping[str, Any]], str],
+        reserve: Reserve,
     ) -> None:
         self._book, self._space, self._tracker, self._parent, self._live = book, space, tracker, parent, live
         self._scheduler, self._folder, self._yaml_of = scheduler, folder, yaml_of
+        self._reserve = reserve
         self._runs: dict[str, TrackedRun] = {}
         self._began: dict[str, tuple[float, float]] = {}
         self._epochs: dict[str, int] = {}
@@ -100,6 +103,7 @@ class SweepWatch(tune.Callback):
             for report in read_reports(self._folder.parent / train_folder(self._folder.name, trial.trial_id)):
                 run.report(report | {"config": report[USED_CONFIG]})
         self._live.put(ProgressEvent(name, "starting"))
+        self._reserve.trial_starts()
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
