@@ -23,6 +23,7 @@ from rich.table import Table
 
 from ocr_ray.config import RecipeConfig, config_digest, to_yaml, with_paths_resolved
 from ocr_ray.errors import RunError
+from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
 from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
 from ocr_ray.search.reserve import Reserve
@@ -138,7 +139,8 @@ def _run_tune(
     def yaml_of(values: Mapping[str, Any]) -> str:
         return to_yaml(with_values(cfg, values, "trial"))
 
-    reserve = Reserve(cfg.sweep.trials - sum(t.end != "running" for t in book.trials), cfg.ray.num_workers)
+    left = cfg.sweep.trials - sum(trial.end != "running" for trial in book.trials)
+    reserve = Reserve(left, lambda: fill_up(cfg.ray.num_workers, worker_resources(cfg)))
     watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of, reserve)
     feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
     trainable = tune.with_resources(
