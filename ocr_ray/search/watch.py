@@ -103,7 +103,7 @@ class SweepWatch(tune.Callback):
             for report in read_reports(self._folder.parent / train_folder(self._folder.name, trial.trial_id)):
                 run.report(report | {"config": report[USED_CONFIG]})
         self._live.put(ProgressEvent(name, "starting"))
-        self._reserve.trial_starts()
+        self._reserve.trial_starts(trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -154,6 +154,7 @@ class SweepWatch(tune.Callback):
                 self._tracker.run(summary.trial_id, f"trial {summary.number}", self._parent).end("KILLED")
 
     def _close(self, summary: TrialSummary) -> None:
+        self._reserve.trial_ends(summary.trial_id)
         self._book.change(summary)
         phases: dict[End, Phase] = {"finished": "done", "stopped early": "stopped early"}
         phase = phases.get(summary.end, "failed")

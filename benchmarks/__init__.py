@@ -1,0 +1,1 @@
+"""Tables of ratios, both sides of each timed alternately in one run: `python -m benchmarks`."""
