@@ -12,7 +12,7 @@ from ocr_ray.spaces import space_from_plain
 from ocr_ray.tune import sweep
 
 HELD = ("ray::ImplicitFunc", "ray::TrainController", "ray::RayTrainWorker", "ray::PlacementGroupCleaner")
-EPOCHS = 60
+EPOCHS = 40
 
 
 class Processes(LiveFeed):
