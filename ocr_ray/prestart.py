@@ -33,8 +33,8 @@ IMPORTS_OF_WORKERS = ("ray.train.torch", "ocr_ray.worker", "torch._dynamo")
 """The last one is imported by the first optimiser that is made."""
 TICKET = "ticket-"
 BOOK = b"ocr_ray.prestart"
-"""Of the cluster's key-value store: an entry `node/kind/process` for each process that waits, and before it has started
-`node/kind/ticket-number`."""
+"""Of the cluster's key-value store: an entry `job/node/kind/process` for each process that waits, and before it has
+started `job/node/kind/ticket-number`."""
 
 
 def fill_up(num_workers: int, per_worker: Mapping[str, float]) -> None:
@@ -52,8 +52,8 @@ def fill_up(num_workers: int, per_worker: Mapping[str, float]) -> None:
         return
     used = {(actor.node_id, str(actor.pid)) for actor in list_actors(address=context.gcs_address, limit=10_000)}
     waiting: Counter[tuple[str, str]] = Counter()
-    for entry in internal_kv._internal_kv_list(b"", namespace=BOOK):
-        node, kind, process = entry.decode().split("/")
+    for entry in internal_kv._internal_kv_list(f"{context.get_job_id()}/", namespace=BOOK):
+        _, node, kind, process = entry.decode().split("/")
         if (node, process) in used:
             internal_kv._internal_kv_del(entry, namespace=BOOK)
         else:
@@ -77,7 +77,8 @@ def import_ahead() -> None:
     wanted now, and imports what it needs by itself.
     """
     kind = "worker" if WORKER_MARK.items() <= os.environ.items() else "other"
-    place = f"{ray.get_runtime_context().get_node_id()}/{kind}"
+    context = ray.get_runtime_context()
+    place = f"{context.get_job_id()}/{context.get_node_id()}/{kind}"
     for ticket in internal_kv._internal_kv_list(f"{place}/{TICKET}", namespace=BOOK):
         if internal_kv._internal_kv_del(ticket, namespace=BOOK):  # how many there were: another may be faster
             internal_kv._internal_kv_put(f"{place}/{os.getpid()}", b"", namespace=BOOK)
@@ -112,7 +113,7 @@ def _ask(machine: Mapping[str, Any], kind: str, count: int) -> None:
         num_workers=count,
     )
     for _ in range(count):
-        ticket = f"{machine['NodeID']}/{kind}/{TICKET}{uuid.uuid4().hex}"
+        ticket = f"{context.get_job_id()}/{machine['NodeID']}/{kind}/{TICKET}{uuid.uuid4().hex}"
         internal_kv._internal_kv_put(ticket, b"", namespace=BOOK)
     with init_grpc_channel(f"{machine['NodeManagerAddress']}:{machine['NodeManagerPort']}") as channel:
         node_manager_pb2_grpc.NodeManagerServiceStub(channel).PrestartWorkers(request, timeout=10)
