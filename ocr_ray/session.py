@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import ray
 
 from ocr_ray.errors import ClusterError
+from ocr_ray.prestart import import_ahead
 from ocr_ray.settings import ClusterConfig
 
 WORKER_ENV = {
@@ -17,6 +18,9 @@ WORKER_ENV = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
     # Workers otherwise print a line for each report.
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # Ray Train's own value for its processes: named here, theirs is the environment of all others, and a process that
+    # was started ahead fits them too.
+    "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
 }
 """What the processes of a run find in their environment, on every machine."""
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -32,10 +36,11 @@ OWN_RAYLET_ENV = {
 }
 
 
-def know_own_cluster() -> None:
+def set_up_process() -> None:
     """Runs first in every process of the cluster. What asks the State API there, such as the cleaner that gives a
     stopped trial's workers back, otherwise searches the machine for a cluster and gives up when it finds two."""
     os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+    import_ahead()
 
 
 @contextmanager
@@ -57,7 +62,7 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
     own = address == "local"
     runtime_env = {
         "env_vars": WORKER_ENV | OWN_CLUSTER_ENV if own else WORKER_ENV,
-        "worker_process_setup_hook": f"{__name__}.{know_own_cluster.__name__}",
+        "worker_process_setup_hook": f"{__name__}.{set_up_process.__name__}",
     }
     try:
         if own:

@@ -28,6 +28,7 @@ from ocr_ray.config import (
 from ocr_ray.data.check import check_samples
 from ocr_ray.errors import ClusterError, RunError
 from ocr_ray.files import write_text
+from ocr_ray.prestart import WORKER_MARK
 from ocr_ray.progress import LiveFeed, ProgressEvent
 from ocr_ray.recipes import build_model, read_train, read_val
 from ocr_ray.reports import append_report, read_reports
@@ -138,6 +139,7 @@ def build_trainer(
                 max_failures=cfg.ray.max_failures, controller_failure_limit=3
             ),
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            worker_runtime_env={"env_vars": WORKER_MARK},
         ),
     )
 

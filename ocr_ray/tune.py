@@ -23,8 +23,10 @@ from rich.table import Table
 
 from ocr_ray.config import RecipeConfig, config_digest, to_yaml, with_paths_resolved
 from ocr_ray.errors import RunError
+from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
 from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
+from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.searchers import RUNGS_FILE, build_scheduler, build_searcher, ends_early, restore_scheduler
 from ocr_ray.search.trial import OBJECTIVE, run_trial
 from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
@@ -155,7 +157,9 @@ def _run_tune(
         if teaching is not None:
             teaching.ended(trial_id)
 
-    watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of, ended)
+    left = cfg.sweep.trials - sum(trial.end != "running" for trial in book.trials)
+    reserve = Reserve(left, lambda: fill_up(cfg.ray.num_workers, worker_resources(cfg)))
+    watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of, ended, reserve)
     feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
     trainable = tune.with_resources(
         tune.with_parameters(
@@ -172,7 +176,7 @@ def _run_tune(
     if cfg.sweep.default_first and first is None:
         live.say("note: the config's own values lie outside the search space, so the first trial is drawn as well")
     domains = space.to_tune()
-    with _quiet_tune(folder), _signals_given_back(), _relayed(feed, live, watch):
+    with _quiet_tune(folder), _signals_given_back(), _relayed(feed, live, watch, reserve):
         tune.run(
             trainable,
             # In a folder of its own: Tune copies the files it finds beside its state out and, on a resume, back again.
@@ -251,7 +255,7 @@ def _raise_all_failed(name: str, trials: list[TrialSummary]) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _relayed(feed: Queue, live: LiveFeed, watch: SweepWatch) -> Iterator[None]:
+def _relayed(feed: Queue, live: LiveFeed, watch: SweepWatch, reserve: Reserve) -> Iterator[None]:
     """Shows the workers' signs of life while the block runs, since Tune's loop has this thread."""
     over = threading.Event()
 
@@ -264,6 +268,7 @@ def _relayed(feed: Queue, live: LiveFeed, watch: SweepWatch) -> Iterator[None]:
             except RayError:
                 return
             live.put(dataclasses.replace(event, run=watch.name_of(event.run)))
+            reserve.trial_trains(event.run)
 
     thread = threading.Thread(target=relay, name="relay", daemon=True)
     thread.start()

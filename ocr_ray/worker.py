@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +99,10 @@ def raise_if_stopped(folder: Path) -> None:
 def _train(arguments: WorkerArguments, rank: int, world_size: int) -> None:
     cfg = recipe_from_plain(arguments.config, "config")
     folder = Path(arguments.folder)
-    if cfg.run.threads is not None:
-        torch.set_num_threads(cfg.run.threads)
+    # A process that was started ahead had imported PyTorch before it had a share of the cores.
+    threads = cfg.run.threads or os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if threads:
+        torch.set_num_threads(int(threads))
     teaching = arguments.teaching
     built = build_model(cfg, with_teacher=teaching is None)
     training = build_training(cfg, built, ray.train.torch.get_device(), rank, world_size)

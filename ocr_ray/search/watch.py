@@ -16,6 +16,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from ocr_ray.progress import LiveFeed, Phase, ProgressEvent
 from ocr_ray.reports import read_reports
+from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.searchers import RUNGS_FILE, save_scheduler
 from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, train_folder
 from ocr_ray.search.trials import End, TrialBook, TrialSummary, best_trial
@@ -52,9 +53,11 @@ class SweepWatch(tune.Callback):
         folder: Path,
         yaml_of: Callable[[Mapping[str, Any]], str],
         ended: Callable[[str], None],
+        reserve: Reserve,
     ) -> None:
         self._book, self._space, self._tracker, self._parent, self._live = book, space, tracker, parent, live
         self._scheduler, self._folder, self._yaml_of, self._ended = scheduler, folder, yaml_of, ended
+        self._reserve = reserve
         self._runs: dict[str, TrackedRun] = {}
         self._began: dict[str, tuple[float, float]] = {}
         self._epochs: dict[str, int] = {}
@@ -111,6 +114,7 @@ class SweepWatch(tune.Callback):
             for report in read_reports(self._folder.parent / train_folder(self._folder.name, trial.trial_id)):
                 run.report(report | {"config": report[USED_CONFIG]})
         self._live.put(ProgressEvent(name, "starting"))
+        self._reserve.trial_starts(trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -165,6 +169,7 @@ class SweepWatch(tune.Callback):
 
     def _close(self, summary: TrialSummary) -> None:
         self._ended(summary.trial_id)
+        self._reserve.trial_ends(summary.trial_id)
         self._book.change(summary)
         phases: dict[End, Phase] = {"finished": "done", "stopped early": "stopped early"}
         phase = phases.get(summary.end, "failed")
