@@ -10,7 +10,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import boxes, loaders, pipeline, ray_overhead, shared_teacher, student_step
+from benchmarks import (
+    boxes,
+    loaders,
+    pipeline,
+    ray_overhead,
+    shared_sweep,
+    shared_teacher,
+    student_step,
+    trial_start,
+)
 from benchmarks.machine import command, describe, one_thread
 from benchmarks.pictures import find_pictures
 from benchmarks.reference import find_reference
@@ -22,6 +31,8 @@ SUBJECTS: tuple[Subject, ...] = (
     loaders.SUBJECT,
     student_step.SUBJECT,
     shared_teacher.SUBJECT,
+    shared_sweep.SUBJECT,
+    trial_start.SUBJECT,
     ray_overhead.SUBJECT,
 )
 """In the table's order. A new one is a file with a `SUBJECT`, and its name here."""

@@ -1,6 +1,6 @@
 """How long a trial takes from Tune's decision to its first step, on a cluster where another has just ended.
 
-`python -m benchmarks.trial_start`: sweeps of three trials, one at a time, on a cluster of its own; with the reserve of
+Sweeps of three trials, one at a time, on a cluster of its own; with the reserve of
 started processes and without it, in turns.
 """
 
@@ -8,9 +8,7 @@ import contextlib
 import io
 import os
 import statistics
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -18,6 +16,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
+from benchmarks.rows import Bench, Row, Subject
 from ocr_ray.config import RecipeConfig, StudentConfig, override
 from ocr_ray.data.synth import SynthConfig, render_set
 from ocr_ray.progress import LiveFeed, ProgressEvent
@@ -64,20 +63,19 @@ class _Watch(LiveFeed):
         return Noted()  # type: ignore[no-untyped-call]
 
 
-def rows() -> list[dict[str, Any]]:
+def rows(bench: Bench) -> list[Row]:
     """Two rows: a later trial's start as it is, and without the reserve."""
-    with tempfile.TemporaryDirectory(prefix="ocr_ray_bench_") as made:
-        folder = Path(made)
-        train, val = render_set(folder / "data", SynthConfig(train=16, val=4), seed=0)
-        labels = (f"data.train=[{train}]", f"data.val=[{val}]", f"ray.storage={folder}/runs")
-        cfg = override(StudentConfig(), [*SETTINGS, *labels])
-        first: dict[bool, list[float]] = {True: [], False: []}
-        later: dict[bool, list[float]] = {True: [], False: []}
-        for turn in range(TURNS):
-            for reserve in (False, True):
-                began, *others = _starts(cfg, f"{turn}-{reserve}", reserve)
-                first[reserve].append(began)
-                later[reserve] += others
+    folder = bench.folder / "trial_start"
+    train, val = render_set(folder / "data", SynthConfig(train=16, val=4), seed=0)
+    labels = (f"data.train=[{train}]", f"data.val=[{val}]", f"ray.storage={folder}/runs")
+    cfg = override(StudentConfig(), [*SETTINGS, *labels])
+    first: dict[bool, list[float]] = {True: [], False: []}
+    later: dict[bool, list[float]] = {True: [], False: []}
+    for turn in range(TURNS):
+        for reserve in (False, True):
+            began, *others = _starts(cfg, f"{turn}-{reserve}", reserve)
+            first[reserve].append(began)
+            later[reserve] += others
     load = os.getloadavg()[1]
     told = (
         f"{TURNS} sweeps of {TRIALS} trials of one worker, one at a time, each side on clusters of its own in turns; "
@@ -101,17 +99,13 @@ def _starts(cfg: RecipeConfig, name: str, reserve: bool) -> list[float]:
     return live.starts()
 
 
-def _row(name: str, later: list[float], target: float | None, told: str, first: list[float]) -> dict[str, Any]:
-    value = statistics.median(later)
+def _row(name: str, later: list[float], target: float | None, told: str, first: list[float]) -> Row:
     how = f"median of {_listed(later)}; first trials {_listed(first)}; {told}"
-    met = None if target is None else value <= target
-    return {"name": name, "value": round(value, 2), "target": target, "met": met, "unit": "s", "how": how}
+    return Row(name, statistics.median(later), target, "s", how)
 
 
 def _listed(seconds: list[float]) -> str:
     return ", ".join(f"{s:.1f}" for s in seconds)
 
 
-if __name__ == "__main__":
-    for row in rows():
-        print(*(f"{key}: {value}" for key, value in row.items()), sep="\n", end="\n\n")
+SUBJECT = Subject("trial_start", rows, quick=False)
