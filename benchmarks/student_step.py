@@ -39,7 +39,6 @@ def rows(bench: Bench) -> list[Row]:
             "of the reference's CPU time",
             f"{seconds:.3f} CPU-seconds, least of {rounds}; the reference's {REFERENCE_STEP_S} were measured before on "
             "a processor of this kind, so on another the ratio says little",
-            1.0,
         )
     ]
 
