@@ -95,9 +95,16 @@ def _merge(cfg: C, plain: Mapping[str, Any], source: str) -> C:
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
             raise ConfigError(f"{source}: {missing[0]}: a value is needed")
-        return typing.cast(C, OmegaConf.to_object(merged))
+        return _made(merged, source)
     except OmegaConfBaseException as e:
         raise ConfigError(_one_line(e, source)) from e
+
+
+def _made(merged: DictConfig, source: str) -> Any:
+    try:
+        return OmegaConf.to_object(merged)
+    except ConfigError as e:  # of a config's own checks, which do not know where their values came from
+        raise ConfigError(f"{source}: {e}") from e
 
 
 def _one_line(error: OmegaConfBaseException, source: str) -> str:

@@ -106,6 +106,8 @@ def load_into(
 ) -> Coverage:
     """Copies every array into the parameter or running statistic of its name; all of them, or none.
 
+    A `module` on the device `meta`, which takes no memory, is checked and left as it is.
+
     Args: arrays under our names, of one net. `what` names file and net in errors and tables. `may_be_new` are dotted
         prefixes (`head.thresh`) under which nothing need match: what does not keeps its values. `may_be_left` are
         names in `arrays` that the net may lack.
