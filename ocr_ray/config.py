@@ -23,7 +23,7 @@ from ocr_ray.data.targets import TargetConfig
 from ocr_ray.engine.evaluate import EvalConfig
 from ocr_ray.engine.loop import RunConfig
 from ocr_ray.engine.optim import OptimConfig
-from ocr_ray.errors import ConfigError
+from ocr_ray.errors import ConfigError, in_one_line
 from ocr_ray.losses.combined import CMLRecipeLoss, DMLRecipeLoss, StudentRecipeLoss
 from ocr_ray.models.detector import DetectorConfig, teacher_config
 from ocr_ray.settings import ClusterConfig, SweepConfig, TrackingConfig
@@ -209,7 +209,9 @@ def override(cfg: RecipeConfig, overrides: Sequence[str]) -> RecipeConfig:
             raise ConfigError(f"{text}: expected key=value, e.g. optim.lr=0.0005")
         try:
             values[key.strip()] = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))["value"]  # type: ignore[call-overload,index]
-        except (YAMLError, OmegaConfBaseException) as e:
+        except OmegaConfBaseException as e:
+            raise ConfigError(f"{text}: not a YAML value: {in_one_line(e)}") from e
+        except YAMLError as e:  # several lines that say where
             raise ConfigError(f"{text}: not a YAML value: {' '.join(str(e).split())}") from e
     return with_values(cfg, values, "command line") if values else cfg
 

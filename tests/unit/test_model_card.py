@@ -119,7 +119,7 @@ def test_a_card_that_does_not_fit_its_weights_is_an_error(tmp_path: Path, detect
         ("detector", "{", r"a\.safetensors: model card: detector: not JSON"),
         ("detector", '{"backbone": {"kind": "vit"}}', r"a\.safetensors: model card: detector: backbone\.kind: 'vit'"),
         ("resize", '{"limit_sid_len": 3}', r"a\.safetensors: model card: resize: limit_sid_len"),
-        ("postprocess", '{"thresh": 3}', r"postprocess\.thresh"),
+        ("postprocess", '{"thresh": 3}', r"a\.safetensors: model card: postprocess: postprocess\.thresh: expected"),
         ("normalize", "[]", r"a\.safetensors: model card: normalize: expected a mapping"),
         ("detector", "[" * 200_000, r"a\.safetensors: model card: detector: not JSON: maximum recursion"),
         ("detector", "9" * 5000, r"a\.safetensors: model card: detector: not JSON: Exceeds the limit"),
