@@ -37,6 +37,10 @@ class ModelConfig:
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     weights: str | None = None
     """File to start from: ours, `.pdparams`, `.onnx`; absent: the reference's random initialisation."""
+    model: str | None = None
+    """Which sub-model of `weights` every student starts from: `Student`, `Student2` or `Teacher`. Absent: each from its
+    own, else from the first of these that the file holds, and one that does not fit is an error: a net of another part
+    is never taken unasked."""
     may_be_new: tuple[str, ...] = ()
     """Prefixes of names that the file need not hold, e.g. `head.thresh` for the released ONNX, or `neck` and `head`
     for a backbone. They keep their random initialisation, and are trained alone first (`run.new_parts_steps`)."""
