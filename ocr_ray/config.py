@@ -1,8 +1,8 @@
 """The three recipes as typed, frozen configs; read from YAML and from `key=value`, with errors of one line.
 
 A config file is one whole recipe: its `recipe` says which (`dml`, `cml` or `student`), and what it leaves out has the
-default below, which is what the recipe's file in `configs/` says. Dotted keys (`loss.dml.weight`, `optim.lr`) are the same in files, on the command line, in search spaces
-and in MLflow.
+default below, as the recipe's file in `configs/` says it. Dotted keys (`loss.dml.weight`, `optim.lr`) are the same in
+files, on the command line, in search spaces and in MLflow.
 """
 
 import dataclasses

@@ -6,7 +6,6 @@ union are told apart by their field `kind`, a `Literal` of one word.
 
 import dataclasses
 import difflib
-import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

@@ -159,7 +159,9 @@ def test_an_archive_that_zipfile_gives_up_on_is_refused(tmp_path: Path, spoil: C
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("header", ["{'descr': '<f4", "('", "[" * 3000, "{'descr': [], 'fortran_order': 0, 'shape': 1}"])
+@pytest.mark.parametrize(
+    "header", ["{'descr': '<f4", "('", "[" * 3000, "{'descr': [], 'fortran_order': 0, 'shape': 1}"]
+)
 def test_an_array_whose_header_is_no_python_is_refused(tmp_path: Path, header: str) -> None:
     raw = header.encode() + b"\n"
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
