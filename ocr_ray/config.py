@@ -1,8 +1,8 @@
 """The three recipes as typed, frozen configs; read from YAML and from `key=value`, with errors of one line.
 
 A config file is one whole recipe: its `recipe` says which (`dml`, `cml` or `student`), and what it leaves out has the
-default below. Dotted keys (`loss.dml.weight`, `optim.lr`) are the same in files, on the command line, in search spaces
-and in MLflow.
+default below, as the recipe's file in `configs/` says it. Dotted keys (`loss.dml.weight`, `optim.lr`) are the same in
+files, on the command line, in search spaces and in MLflow.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ocr_ray.data.augment import AugmentConfig
+from ocr_ray.data.copy_paste import CopyPasteConfig
 from ocr_ray.data.normalize import NormalizeConfig
 from ocr_ray.data.targets import TargetConfig
 from ocr_ray.engine.evaluate import EvalConfig
 from ocr_ray.engine.loop import RunConfig
 from ocr_ray.engine.optim import OptimConfig
-from ocr_ray.errors import ConfigError
+from ocr_ray.errors import ConfigError, in_one_line
 from ocr_ray.losses.combined import CMLRecipeLoss, DMLRecipeLoss, StudentRecipeLoss
 from ocr_ray.models.detector import DetectorConfig, teacher_config
 from ocr_ray.settings import ClusterConfig, SweepConfig, TrackingConfig
@@ -37,6 +39,10 @@ class ModelConfig:
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     weights: str | None = None
     """File to start from: ours, `.pdparams`, `.onnx`; absent: the reference's random initialisation."""
+    model: str | None = None
+    """Which sub-model of `weights` every student starts from: `Student`, `Student2` or `Teacher`. Absent: each from its
+    own, else from the first of these that the file holds, and one that does not fit is an error: a net of another part
+    is never taken unasked."""
     may_be_new: tuple[str, ...] = ()
     """Prefixes of names that the file need not hold, e.g. `head.thresh` for the released ONNX, or `neck` and `head`
     for a backbone. They keep their random initialisation, and are trained alone first (`run.new_parts_steps`)."""
@@ -131,8 +137,13 @@ class DataConfig:
                 raise ConfigError(f"data.ratios: expected more than 0 and at most 1, found {ratio:g}")
 
 
-def _teacher_model() -> ModelConfig:
-    return ModelConfig(detector=teacher_config())
+# Where the recipes differ in what they share: here as in their files in configs/, which give the reasons.
+_teacher_model = partial(ModelConfig, detector=teacher_config())
+_dml_optim = partial(OptimConfig, epochs=1200, weight_decay=0.0, eps=1.25e-9)
+_cml_optim = partial(OptimConfig, weight_decay=6.25e-6, eps=1.25e-9)
+_with_copy_paste = partial(DataConfig, augment=AugmentConfig(copy_paste=CopyPasteConfig(enabled=True)))
+_dml_eval, _dml_sweep = partial(EvalConfig, every_epochs=20), partial(SweepConfig, grace_epochs=100)
+_eval, _sweep = partial(EvalConfig, every_epochs=5), partial(SweepConfig, grace_epochs=50)
 
 
 @dataclass(frozen=True)
@@ -142,12 +153,12 @@ class DMLConfig:
     recipe: Literal["dml"] = "dml"
     student: ModelConfig = field(default_factory=_teacher_model)
     loss: DMLRecipeLoss = field(default_factory=DMLRecipeLoss)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
+    optim: OptimConfig = field(default_factory=_dml_optim)
+    data: DataConfig = field(default_factory=_with_copy_paste)
+    eval: EvalConfig = field(default_factory=_dml_eval)
     run: RunConfig = field(default_factory=RunConfig)
     ray: ClusterConfig = field(default_factory=ClusterConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
+    sweep: SweepConfig = field(default_factory=_dml_sweep)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
@@ -159,12 +170,12 @@ class CMLConfig:
     student: ModelConfig = field(default_factory=ModelConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     loss: CMLRecipeLoss = field(default_factory=CMLRecipeLoss)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
+    optim: OptimConfig = field(default_factory=_cml_optim)
+    data: DataConfig = field(default_factory=_with_copy_paste)
+    eval: EvalConfig = field(default_factory=_eval)
     run: RunConfig = field(default_factory=RunConfig)
     ray: ClusterConfig = field(default_factory=ClusterConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
+    sweep: SweepConfig = field(default_factory=_sweep)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
@@ -177,10 +188,10 @@ class StudentConfig:
     loss: StudentRecipeLoss = field(default_factory=StudentRecipeLoss)
     optim: OptimConfig = field(default_factory=OptimConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
+    eval: EvalConfig = field(default_factory=_eval)
     run: RunConfig = field(default_factory=RunConfig)
     ray: ClusterConfig = field(default_factory=ClusterConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
+    sweep: SweepConfig = field(default_factory=_sweep)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
@@ -215,7 +226,9 @@ def override(cfg: RecipeConfig, overrides: Sequence[str]) -> RecipeConfig:
             raise ConfigError(f"{text}: expected key=value, e.g. optim.lr=0.0005")
         try:
             values[key.strip()] = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))["value"]  # type: ignore[call-overload,index]
-        except (YAMLError, OmegaConfBaseException) as e:
+        except OmegaConfBaseException as e:
+            raise ConfigError(f"{text}: not a YAML value: {in_one_line(e)}") from e
+        except YAMLError as e:  # several lines that say where
             raise ConfigError(f"{text}: not a YAML value: {' '.join(str(e).split())}") from e
     return with_values(cfg, values, "command line") if values else cfg
 

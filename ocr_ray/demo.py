@@ -110,10 +110,12 @@ def demo_configs(out: Path, train: Path, val: Path, scale: DemoScale) -> tuple[D
         "data.augment.crop_height": scale.crop,
         "data.augment.scale_min": scale.scale_min,
         "data.augment.scale_max": scale.scale_max,
+        "data.augment.copy_paste.enabled": False,  # in so few steps no picture is seen often enough to need it
         "optim.lr": 1e-2,
         "optim.epochs": epochs,
         "optim.warmup_epochs": 0.4,
         "optim.weight_decay": 0.0,
+        "optim.eps": 1e-8,  # as the figures of the demo were measured
         "eval.resize.limit_side_len": scale.limit_side_len,
         "eval.resize.limit_type": scale.limit_type,
         "eval.every_epochs": 2,

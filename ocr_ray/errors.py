@@ -33,3 +33,9 @@ class ClusterError(UserError):
 
 class RunError(UserError):
     """A run that cannot be started, resumed or found."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """The first line that `error` says, cut where it is very long; its type where it says nothing."""
+    lines = str(error).split("\n")
+    return " ".join(lines[0].split())[:300] or type(error).__name__

@@ -12,17 +12,19 @@ import torch
 
 from ocr_ray.data.normalize import NormalizeConfig
 from ocr_ray.data.resize import ResizeConfig
-from ocr_ray.errors import ConfigError, WeightsError
+from ocr_ray.errors import ConfigError, WeightsError, in_one_line
 from ocr_ray.models.detector import Detector, DetectorConfig
 from ocr_ray.postprocess import PostprocessConfig
 from ocr_ray.typed import from_plain, to_plain
-from ocr_ray.weights.architecture import recognise
+from ocr_ray.weights.architecture import outline, recognise
 from ocr_ray.weights.coverage import Coverage, is_under
 from ocr_ray.weights.extract import sub_model_metadata, write_weights
 from ocr_ray.weights.load import BATCHES, load_file, read_weights
 
 C = TypeVar("C")
 FORMAT = "ocr_ray detector 1"
+DEPTH = 8
+"""Levels of a card's part that may lie in one another; it has three."""
 UNUSED_IN_EVALUATION = ("head.thresh",)
 """Only training looks at the threshold map; files that were exported for use lack its branch."""
 
@@ -110,24 +112,45 @@ def load_detector(
     card = ModelCard.from_metadata(metadata, source)
     if "detector" not in metadata:
         card = dataclasses.replace(card, detector=recognise(file.arrays[taken], source))
+    new = (*UNUSED_IN_EVALUATION, *may_be_new)
+    # Whether the file holds what its card says, before a net of the card's size is made.
+    load_file(outline(card.detector), file, "the detector", taken, new)
     with torch.random.fork_rng(devices=[]):
         detector = Detector(card.detector)
-    coverage = load_file(detector, file, "the detector", taken, (*UNUSED_IN_EVALUATION, *may_be_new))
+    coverage = load_file(detector, file, "the detector", taken, new)
     origin = card.origin
     if "origin" not in metadata:
         origin = dataclasses.replace(origin, source=source)
     if coverage.new:
-        new = tuple(p for p in coverage.may_be_new if any(is_under(name, (p,)) for name in coverage.new))
-        origin = dataclasses.replace(origin, new_parts=new)
+        left = tuple(p for p in coverage.may_be_new if any(is_under(name, (p,)) for name in coverage.new))
+        origin = dataclasses.replace(origin, new_parts=left)
     return detector.eval(), dataclasses.replace(card, origin=origin), coverage
 
 
 def _part(cls: type[C], metadata: Mapping[str, str], key: str, source: str) -> C:
     if key not in metadata:
         return cls()
+    where = f"{source}: model card: {key}"
     try:
-        return from_plain(cls, json.loads(metadata[key]), f"{source}: model card: {key}")
-    except json.JSONDecodeError as e:
-        raise WeightsError(f"{source}: model card: {key}: not JSON: {e}") from e
+        plain = json.loads(metadata[key])
+    except (ValueError, RecursionError) as e:  # of thousands of digits, or of brackets
+        raise WeightsError(f"{where}: not JSON: {in_one_line(e)}") from e
+    _refuse_strange(plain, where)
+    try:
+        return from_plain(cls, plain, where)
     except ConfigError as e:
         raise WeightsError(str(e)) from e
+
+
+def _refuse_strange(plain: object, where: str, depth: int = 0) -> None:
+    """A card is a stranger's: its texts are texts, and `${oc.env:NAME}` must not fetch what only this machine knows.
+
+    Raises: WeightsError naming `where` for a text that OmegaConf would resolve, and for more levels than a card has.
+    """
+    if isinstance(plain, str) and "${" in plain:
+        raise WeightsError(f"{where}: expected plain values, found {plain[:80]!r}, an interpolation; refused")
+    if depth > DEPTH:
+        raise WeightsError(f"{where}: expected at most {DEPTH} levels, one in another")
+    inside = plain.values() if isinstance(plain, dict) else plain if isinstance(plain, list) else ()
+    for value in inside:
+        _refuse_strange(value, where, depth + 1)

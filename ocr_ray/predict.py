@@ -73,7 +73,7 @@ def evaluate_file(
     given = {key: value for key, value in limits.items() if value is not None}
     # A fixed size in the card would otherwise outrank the limit that was asked for.
     resize = card.resize if not given or card.resize.image_shape is None else ResizeConfig()
-    cfg = EvalConfig(resize=with_values(resize, given, "resize"), postprocess=card.postprocess)
+    cfg = EvalConfig(resize=with_values(resize, given, "command line"), postprocess=card.postprocess)
     device = _device()
     with _progress_bar(progress) as bar:
         task = bar.add_task("evaluating", total=len(samples))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ocr_ray.config import CMLConfig, DMLConfig, ModelConfig, RecipeConfig, StudentConfig, TeacherConfig
+from ocr_ray.config import CMLConfig, DMLConfig, RecipeConfig, StudentConfig, TeacherConfig
 from ocr_ray.data.batch import Batch, collate
 from ocr_ray.data.dataset import TrainDataset, TrainSampler
 from ocr_ray.data.decoded import decoded_store
@@ -19,15 +19,20 @@ from ocr_ray.data.labels import Sample, read_label_files
 from ocr_ray.data.normalize import NormalizeConfig, renormalize
 from ocr_ray.engine.loop import Training
 from ocr_ray.errors import ConfigError, DataError, WeightsError
-from ocr_ray.model_card import load_detector
+from ocr_ray.model_card import ModelCard, load_detector
 from ocr_ray.models.detector import Detector
 from ocr_ray.models.distillation import CMLTriple, DMLPair, Single
 from ocr_ray.models.onnx_detector import OnnxDetector
-from ocr_ray.weights.coverage import Coverage
-from ocr_ray.weights.load import SUB_MODELS, load_file, read_weights
+from ocr_ray.typed import flatten
+from ocr_ray.weights.architecture import NOT_IN_SHAPES
+from ocr_ray.weights.coverage import Coverage, is_under
+from ocr_ray.weights.extract import sub_model_metadata
+from ocr_ray.weights.load import SUB_MODELS, WeightsFile, load_file, read_weights
 
 TEACHERS = ("Teacher", "Student", "Student2")
 """Sub-models of a file that may serve as teacher, the first that is there."""
+STEEPNESS = "head.k"
+"""Training alone looks at it: another one than the file's is a choice, where other parts would give other answers."""
 PERTURBATION = 0.01
 """Relative size of the noise that tells two identical students apart."""
 
@@ -62,18 +67,19 @@ def build_model(cfg: RecipeConfig, with_teacher: bool = True) -> BuiltModel:
     perturbed, and a note says so.
 
     Args: with_teacher=False leaves the teacher of CML out, for a run that reads its answers; the students are the same.
-    Raises: WeightsError for a file that does not fit; ConfigError where a CML config names no teacher.
+    Raises: WeightsError for a file that does not fit; ConfigError where a CML config names no teacher, or where the
+        students' file was made by another detector than `student.detector`, of the same shapes.
     """
     torch.manual_seed(cfg.run.seed)
     match cfg:
         case StudentConfig():
-            student, new, coverage = _student(cfg.student, "Student")
-            return BuiltModel(Single(student), new, tuple(coverage))
+            student, new, coverage, notes = _student(cfg, "Student")
+            return BuiltModel(Single(student), new, tuple(coverage), tuple(notes))
         case DMLConfig():
-            students, new, coverage, notes = _pair(cfg.student)
+            students, new, coverage, notes = _pair(cfg)
             return BuiltModel(DMLPair(*students), new, tuple(coverage), tuple(notes))
         case CMLConfig():
-            students, new, coverage, notes = _pair(cfg.student)
+            students, new, coverage, notes = _pair(cfg)
             if not with_teacher:
                 return BuiltModel(DMLPair(*students), new, tuple(coverage), tuple(notes))
             teacher = load_teacher(cfg.teacher)
@@ -196,21 +202,59 @@ def _read(cfg: RecipeConfig, key: str, files: tuple[str, ...], ratios: tuple[flo
     return samples
 
 
-def _student(cfg: ModelConfig, name: str) -> tuple[Detector, frozenset[str], list[Coverage]]:
+def _student(cfg: RecipeConfig, name: str) -> tuple[Detector, frozenset[str], list[Coverage], list[str]]:
     """One student, and those of its parameters that a file left random; none where no file was given."""
-    detector = Detector(cfg.detector)
-    if cfg.weights is None:
-        return detector, frozenset(), []
-    file = read_weights(Path(cfg.weights))
-    coverage = load_file(detector, file, name, may_be_new=cfg.may_be_new, preferred=(name, *SUB_MODELS))
+    wanted = cfg.student
+    detector = Detector(wanted.detector)
+    if wanted.weights is None:
+        return detector, frozenset(), [], []
+    file = read_weights(Path(wanted.weights))
+    taken = file.pick(wanted.model, (name, *SUB_MODELS))
+    coverage = load_file(detector, file, name, taken, wanted.may_be_new, said_by="student.model")
+    notes = _hold_against_card(cfg, file, taken, coverage)
     parameters = {n for n, _ in detector.named_parameters()}
-    return detector, frozenset(f"{name}.{n}" for n in parameters & set(coverage.new)), [coverage]
+    return detector, frozenset(f"{name}.{n}" for n in parameters & set(coverage.new)), [coverage], notes
 
 
-def _pair(cfg: ModelConfig) -> tuple[tuple[Detector, Detector], frozenset[str], list[Coverage], list[str]]:
-    student, new, coverage = _student(cfg, "Student")
-    student2, new2, coverage2 = _student(cfg, "Student2")
+def _hold_against_card(cfg: RecipeConfig, file: WeightsFile, taken: str, coverage: Coverage) -> list[str]:
+    """Notes on what the card of a student's file says and the config does not; none for a file without a card.
+
+    Raises: ConfigError when the card's detector answers otherwise than `student.detector`, arrays and all.
+    """
+    metadata = sub_model_metadata(file, taken)
+    card = ModelCard.from_metadata(metadata, str(file.path))
     notes = []
+    said, wanted = flatten(card.detector), flatten(cfg.student.detector)
+    for key in NOT_IN_SHAPES if "detector" in metadata else ():
+        used = any(is_under(name, (key.split(".")[0],)) for name in coverage.matched)
+        if not used or key not in said or key not in wanted or said[key] == wanted[key]:
+            continue
+        if key != STEEPNESS:
+            raise ConfigError(
+                f"student.detector.{key}: expected {_yaml(said[key])} as in the card of {file.path} (detector.{key}), "
+                f"found {_yaml(wanted[key])}"
+            )
+        notes.append(f"{file.path.name} was trained with detector.{key}={said[key]:g}, here it is {wanted[key]:g}")
+    if "normalize" in metadata and card.normalize != cfg.data.normalize:
+        notes.append(
+            f"{file.path.name} was trained on pictures normalised by {_normalization(card.normalize)} (its card), and "
+            f"is given them by {_normalization(cfg.data.normalize)} (data.normalize)"
+        )
+    return notes
+
+
+def _normalization(cfg: NormalizeConfig) -> str:
+    return f"mean {list(cfg.mean)}, std {list(cfg.std)}"
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _pair(cfg: RecipeConfig) -> tuple[tuple[Detector, Detector], frozenset[str], list[Coverage], list[str]]:
+    student, new, coverage, notes = _student(cfg, "Student")
+    student2, new2, coverage2, notes2 = _student(cfg, "Student2")
+    notes = list(dict.fromkeys([*notes, *notes2]))
     if _identical(student, student2):
         _perturb(student2)
         notes.append(

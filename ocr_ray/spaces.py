@@ -252,9 +252,7 @@ def _check_values(space: SearchSpace, cfg: Any) -> None:
                 except ConfigError as e:
                     refusals.append(e)
             else:
-                message = str(refusals[0])
-                # Checks that span keys do not know which file a value came from.
-                raise refusals[0] if message.startswith(space.source) else ConfigError(f"{space.source}: {message}")
+                raise refusals[0]
 
 
 def _ends(distribution: Distribution) -> Iterator[Scalar]:

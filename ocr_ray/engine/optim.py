@@ -12,7 +12,8 @@ from ocr_ray.errors import ConfigError
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How weights are moved. The defaults are the reference's for CML and for a student alone."""
+    """How weights are moved. The defaults are the reference's for a student alone; DML and CML have their own in
+    `config.py`, since there the reference acts on a gradient summed over its 8 pictures."""
 
     lr: float = 1e-3
     """Highest learning rate. The reference's is meant for 64 pictures a step, and scales with them."""

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ocr_ray.errors import ConfigError
-from ocr_ray.models.features import Channels, Features, concatenate, top_down
+from ocr_ray.models.features import MOST_CHANNELS, Channels, Features, concatenate, top_down
 from ocr_ray.models.init import kaiming_conv2d
 
 
@@ -18,8 +18,10 @@ class DBFPNConfig:
     out_channels: int = 256
 
     def __post_init__(self) -> None:
-        if self.out_channels < 4 or self.out_channels % 4:
-            raise ConfigError(f"neck.out_channels: expected a multiple of 4, at least 4, found {self.out_channels}")
+        if not 4 <= self.out_channels <= MOST_CHANNELS or self.out_channels % 4:
+            raise ConfigError(
+                f"neck.out_channels: expected a multiple of 4 from 4 to {MOST_CHANNELS}, found {self.out_channels}"
+            )
 
 
 class DBFPN(nn.Module):

@@ -11,6 +11,7 @@ from ocr_ray.errors import ConfigError
 from ocr_ray.models.batch_norm import BatchNorm
 from ocr_ray.models.init import conv2d, kaiming_uniform_
 
+MOST_KERNEL = 99
 BN_SHIFT = 1e-4  # where the reference's batch normalisations of the head start
 
 
@@ -25,9 +26,10 @@ class DBHeadConfig:
 
     def __post_init__(self) -> None:
         first, *doubling = self.kernel_list
-        if first < 1 or first % 2 == 0 or min(doubling) < 2:
+        if first < 1 or first % 2 == 0 or min(doubling) < 2 or max(self.kernel_list) > MOST_KERNEL:
             raise ConfigError(
-                f"head.kernel_list: expected an odd kernel and two of at least 2, found {list(self.kernel_list)}"
+                f"head.kernel_list: expected an odd kernel and two of at least 2, none above {MOST_KERNEL}, "
+                f"found {list(self.kernel_list)}"
             )
 
 

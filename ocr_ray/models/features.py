@@ -10,6 +10,11 @@ Features = tuple[Tensor, Tensor, Tensor, Tensor]
 Channels = tuple[int, int, int, int]
 """The C_i of `Features`."""
 
+MOST_CHANNELS = 65_536
+"""Of a neck, far beyond any that was ever trained, so that a slip or a forged file asks for no impossible net."""
+MOST_WIDTH = 64.0
+"""Of a backbone's factor on all channels, likewise."""
+
 
 def top_down(c2: Tensor, c3: Tensor, c4: Tensor, c5: Tensor) -> Features:
     """To each map the sum of all coarser ones is added, enlarged by repeating pixels. All have the same channels.

@@ -48,6 +48,7 @@ def _conv2d(in_channels: int, out_channels: int, kernel: int, stride: int, group
         padding=kernel // 2,
         groups=groups,
         bias=bias,
+        device=torch.get_default_device(),  # it would take the CPU, under `torch.device("meta")` as well
     )
     assert isinstance(conv, nn.Conv2d)
     return conv

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ocr_ray.errors import ConfigError
 from ocr_ray.models.batch_norm import BatchNorm
-from ocr_ray.models.features import Channels, Features, concatenate, top_down
+from ocr_ray.models.features import MOST_CHANNELS, Channels, Features, concatenate, top_down
 from ocr_ray.models.init import conv2d, kaiming_conv2d
 
 LARGE_KERNEL = 9
@@ -24,8 +24,10 @@ class LKPANConfig:
     """`lite` splits each 9x9 convolution into a depth-wise one and 1x1 ones, with batch normalisation between."""
 
     def __post_init__(self) -> None:
-        if self.out_channels < 4 or self.out_channels % 4:
-            raise ConfigError(f"neck.out_channels: expected a multiple of 4, at least 4, found {self.out_channels}")
+        if not 4 <= self.out_channels <= MOST_CHANNELS or self.out_channels % 4:
+            raise ConfigError(
+                f"neck.out_channels: expected a multiple of 4 from 4 to {MOST_CHANNELS}, found {self.out_channels}"
+            )
 
 
 class LKPAN(nn.Module):

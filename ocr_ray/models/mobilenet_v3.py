@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ocr_ray.errors import ConfigError
-from ocr_ray.models.features import Channels, Features
+from ocr_ray.models.features import MOST_WIDTH, Channels, Features
 from ocr_ray.models.layers import Activation, ConvBN, SqueezeExcite
 
 # kernel, expanded channels, output channels, squeeze-excite, activation, stride; at scale 1
@@ -42,8 +42,8 @@ class MobileNetV3Config:
     """Squeeze-excite in the units that have it in the paper. PP-OCRv3 leaves it out, for speed."""
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ConfigError(f"backbone.scale: expected more than 0, found {self.scale:g}")
+        if not 0 < self.scale <= MOST_WIDTH:
+            raise ConfigError(f"backbone.scale: expected more than 0 and at most {MOST_WIDTH:g}, found {self.scale:g}")
 
 
 class MobileNetV3(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ocr_ray.errors import ConfigError
-from ocr_ray.models.features import Channels, Features
+from ocr_ray.models.features import MOST_WIDTH, Channels, Features
 from ocr_ray.models.layers import ConvBN
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
@@ -31,8 +31,8 @@ class ResNetVdConfig:
     def __post_init__(self) -> None:
         if self.layers not in DEPTHS:
             raise ConfigError(f"backbone.layers: expected 18, 34 or 50, found {self.layers}")
-        if not self.width > 0:
-            raise ConfigError(f"backbone.width: expected more than 0, found {self.width:g}")
+        if not 0 < self.width <= MOST_WIDTH:
+            raise ConfigError(f"backbone.width: expected more than 0 and at most {MOST_WIDTH:g}, found {self.width:g}")
 
 
 class ResNetVd(nn.Module):

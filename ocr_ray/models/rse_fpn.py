@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ocr_ray.errors import ConfigError
-from ocr_ray.models.features import Channels, Features, concatenate, top_down
+from ocr_ray.models.features import MOST_CHANNELS, Channels, Features, concatenate, top_down
 from ocr_ray.models.init import kaiming_conv2d
 from ocr_ray.models.layers import SqueezeExcite
 
@@ -21,8 +21,10 @@ class RSEFPNConfig:
     """Add the input of each squeeze-excite to its output. Without it gates near 0 hide whole channels."""
 
     def __post_init__(self) -> None:
-        if self.out_channels < 16 or self.out_channels % 4:
-            raise ConfigError(f"neck.out_channels: expected a multiple of 4, at least 16, found {self.out_channels}")
+        if not 16 <= self.out_channels <= MOST_CHANNELS or self.out_channels % 4:
+            raise ConfigError(
+                f"neck.out_channels: expected a multiple of 4 from 16 to {MOST_CHANNELS}, found {self.out_channels}"
+            )
 
 
 class RSEFPN(nn.Module):

@@ -27,12 +27,14 @@ from ocr_ray.weights.coverage import Coverage, compare, shortened
 
 Shapes = Mapping[str, tuple[int, ...]]
 PARTS = ("backbone", "neck", "head")
+NOT_IN_SHAPES = ("neck.shortcut", "head.k")
+"""What of a detector's config leaves no trace in the shapes of its arrays."""
 
 
 def recognise(arrays: Mapping[str, NDArray[Any]], source: str) -> DetectorConfig:
     """The architecture whose names and shapes these are. The branch `head.thresh` may be absent.
 
-    What leaves no trace in shapes has its default: the neck's `shortcut`, the head's `k`.
+    What leaves no trace in shapes (`NOT_IN_SHAPES`) has its default.
 
     Args: arrays under our names, of one net.
     Raises: WeightsError naming `source` and what was seen, when it is none that this package can build.
@@ -52,6 +54,12 @@ def recognise(arrays: Mapping[str, NDArray[Any]], source: str) -> DetectorConfig
         found = shortened([f"{part} ({count} arrays)" for part, count in seen.items()])
         raise WeightsError(f"{source}: no detector that is known here: {e}; found {found}") from e
     return cfg
+
+
+def outline(cfg: DetectorConfig) -> Detector:
+    """The net without its arrays, on the device `meta`: names and shapes, whatever their size, and no memory."""
+    with torch.device("meta"):
+        return Detector(cfg)
 
 
 def describe(cfg: DetectorConfig) -> str:
@@ -126,12 +134,12 @@ def _factor(seen: list[int], channels: Callable[[float], list[int]], quotient: f
 
 def _neck(shapes: Shapes) -> RSEFPNConfig | LKPANConfig | DBFPNConfig:
     if "neck.in2_conv.weight" in shapes:
-        return DBFPNConfig(out_channels=shapes["neck.in2_conv.weight"][0])
+        return DBFPNConfig(out_channels=_shape(shapes, "neck.in2_conv.weight")[0])
     if "neck.ins_conv.0.in_conv.weight" in shapes:
-        return RSEFPNConfig(out_channels=shapes["neck.ins_conv.0.in_conv.weight"][0])
+        return RSEFPNConfig(out_channels=_shape(shapes, "neck.ins_conv.0.in_conv.weight")[0])
     if "neck.ins_conv.0.weight" in shapes:
         mode = "large" if "neck.inp_conv.0.weight" in shapes else "lite"
-        return LKPANConfig(out_channels=shapes["neck.ins_conv.0.weight"][0], mode=mode)  # type: ignore[arg-type]
+        return LKPANConfig(out_channels=_shape(shapes, "neck.ins_conv.0.weight")[0], mode=mode)  # type: ignore[arg-type]
     raise _Unknown("a neck that is neither rse_fpn nor lkpan nor db_fpn")
 
 
@@ -158,8 +166,7 @@ def _shape(shapes: Shapes, name: str) -> tuple[int, ...]:
 
 
 def _against(cfg: DetectorConfig, shapes: Shapes) -> Coverage:
-    with torch.device("meta"):
-        state = Detector(cfg).state_dict()
+    state = outline(cfg).state_dict()
     thresh_is_there = any(name.startswith("head.thresh.") for name in shapes)
     expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
     return compare(expected, shapes, "", () if thresh_is_there else ("head.thresh",))

@@ -50,7 +50,7 @@ def bare_backbone(names: Iterable[str]) -> dict[str, str | None] | None:
     names = list(names)
     heads = {name.split(".")[0] for name in names}
     if "stem" in heads or "conv1_1" in heads:
-        blocks = {int(found[1]) for name in names if (found := re.match(r"blocks\.(\d+)\.", name))}
+        blocks = {int(found[1]) for name in names if (found := re.match(r"blocks\.(\d{1,9})\.", name))}
         return {name: _resnet_name(name, len(blocks)) for name in names}
     if any(re.match(r"(conv\d+|blocks\.\d+|stage\d\.\d+)\.expand_conv\.", name) for name in names):
         return {name: _mobilenet_name(name) for name in names}
@@ -62,7 +62,7 @@ def _resnet_name(name: str, num_blocks: int) -> str | None:
         return None
     if found := re.fullmatch(r"stem\.([012])\.(.+)", name):
         return f"backbone.conv1_{int(found[1]) + 1}.{found[2]}"
-    if (found := re.fullmatch(r"blocks\.(\d+)\.(.+)", name)) and num_blocks in RESNET_STAGES:
+    if (found := re.fullmatch(r"blocks\.(\d{1,9})\.(.+)", name)) and num_blocks in RESNET_STAGES:
         stage, unit = _stage_and_unit(int(found[1]), RESNET_STAGES[num_blocks])
         return f"backbone.bb_{stage}_{unit}.{found[2]}"
     return f"backbone.{name}"
@@ -75,7 +75,7 @@ def _mobilenet_name(name: str) -> str | None:
         return f"backbone.conv.{found[1]}"
     if found := re.fullmatch(r"last_second_conv\.(.+)", name):
         return f"backbone.stage3.{MOBILENET_STAGES[4] - MOBILENET_STAGES[3]}.{found[1]}"
-    if found := re.fullmatch(r"(?:conv(\d+)|blocks\.(\d+))\.(.+)", name):
+    if found := re.fullmatch(r"(?:conv(\d{1,9})|blocks\.(\d{1,9}))\.(.+)", name):
         index = int(found[1]) - 2 if found[1] else int(found[2])
         if 0 <= index < MOBILENET_STAGES[4]:
             stage, unit = _stage_and_unit(index, MOBILENET_STAGES)

@@ -106,6 +106,8 @@ def load_into(
 ) -> Coverage:
     """Copies every array into the parameter or running statistic of its name; all of them, or none.
 
+    A `module` on the device `meta`, which takes no memory, is checked and left as it is.
+
     Args: arrays under our names, of one net. `what` names file and net in errors and tables. `may_be_new` are dotted
         prefixes (`head.thresh`) under which nothing need match: what does not keeps its values. `may_be_left` are
         names in `arrays` that the net may lack.
@@ -143,10 +145,12 @@ def load_file(
     model: str | None = None,
     may_be_new: Sequence[str] = (),
     preferred: Sequence[str] = SUB_MODELS,
+    said_by: str = "",
 ) -> Coverage:
     """One sub-model of `file` into `module`, which `name` names in errors and tables.
 
-    Args: model: which sub-model; absent: the first of `preferred` that the file holds, or its only net.
+    Args: model: which sub-model; absent: the first of `preferred` that the file holds, or its only net. said_by: what
+        the user says it by, e.g. `student.model`.
     Raises: WeightsError as `load_into`; where another sub-model of the file would have fitted, it says so.
     """
     taken = file.pick(model, preferred)
@@ -160,7 +164,8 @@ def load_file(
         fitting = [other for other in file.arrays if other != taken and _fits(module, file.arrays[other], may_be_new)]
         if not fitting:
             raise
-        raise WeightsError(f"{e}; the file's {' or '.join(fitting)} would have matched") from e
+        by = f" ({said_by}={fitting[0]})" if said_by else ""
+        raise WeightsError(f"{e}; the file's {' or '.join(fitting)} would have matched{by}") from e
 
 
 def _fits(module: nn.Module, arrays: Arrays, may_be_new: Sequence[str]) -> bool:

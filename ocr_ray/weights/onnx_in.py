@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ocr_ray.errors import WeightsError
+from ocr_ray.errors import WeightsError, in_one_line
 
 UNITS_OF_STAGE = (3, 3, 6, 3)
 FIELDS = {  # what the exporter calls the arrays of a layer, and what PaddleOCR calls them
@@ -20,7 +20,7 @@ FIELDS = {  # what the exporter calls the arrays of a layer, and what PaddleOCR 
     "conv2d_transpose": {"w_0": "weight", "b_0": "bias"},
     "batch_norm": {"w_0": "weight", "b_0": "bias", "w_1": "_mean", "w_2": "_variance"},
 }
-TENSOR = re.compile(r"(conv2d|conv2d_transpose|batch_norm)_(\d+)\.([wb]_\d)")
+TENSOR = re.compile(r"(conv2d|conv2d_transpose|batch_norm)_(\d{1,9})\.([wb]_\d)")
 
 
 def read_onnx(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -31,29 +31,33 @@ def read_onnx(path: Path) -> dict[str, NDArray[np.float32]]:
     """
     try:
         import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ImportError as e:
         raise WeightsError(f"{path}: reading ONNX needs the package onnx: pip install 'ocr-ray[onnx]'") from e
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
-        tensors = {
-            node.output[0]: attribute.t
-            for node in graph.node
-            if node.op_type == "Constant"
-            for attribute in node.attribute
-            if attribute.name == "value"
-        }
-        tensors |= {tensor.name: tensor for tensor in graph.initializer}  # where newer exporters put them
-        tensors = {name: tensor for name, tensor in tensors.items() if TENSOR.fullmatch(name)}
-        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors.values()):
-            raise WeightsError(f"{path}: keeps its arrays in other files, expected one file that holds them")
-        stored = {name: onnx.numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
     except FileNotFoundError as e:
         raise WeightsError(f"{path}: no such file") from e
-    except (DecodeError, OSError, ValueError, TypeError, MemoryError) as e:
-        raise WeightsError(f"{path}: not a whole ONNX file: {str(e).splitlines()[0]}") from e
+    except Exception as e:  # what a broken or hostile file makes of a parser has no bound
+        raise WeightsError(f"{path}: not a whole ONNX file: {in_one_line(e)}") from e
     if not graph.node:
         raise WeightsError(f"{path}: not an ONNX file: it has no nodes")
+    tensors = {
+        node.output[0]: attribute.t
+        for node in graph.node
+        if node.op_type == "Constant" and node.output
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    tensors |= {tensor.name: tensor for tensor in graph.initializer}  # where newer exporters put them
+    tensors = {name: tensor for name, tensor in tensors.items() if TENSOR.fullmatch(name)}
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors.values()):
+        raise WeightsError(f"{path}: keeps its arrays in other files, expected one file that holds them")
+    stored = {}
+    for name, tensor in tensors.items():
+        try:
+            stored[name] = onnx.numpy_helper.to_array(tensor)
+        except Exception as e:  # of the type, the shape or the bytes that the file claims
+            raise WeightsError(f"{path}: not a whole ONNX file: {name} is no array: {in_one_line(e)}") from e
     return _renamed(stored, path)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ocr_ray.errors import WeightsError
+from ocr_ray.errors import WeightsError, in_one_line
 from ocr_ray.files import whole_file
 
 NAME_TABLE = "StructuredToParameterName@@"  # paddle.save adds it: structured name -> name of the parameter
@@ -37,20 +37,19 @@ def read_pdparams(path: Path) -> dict[str, NDArray[np.float32]]:
     if not content:
         raise WeightsError(f"{path}: is empty, expected a .pdparams file")
     try:
-        _refuse_sparse_memo(content)
+        _refuse_before_loading(content)
         plain = _Unpickler(io.BytesIO(content)).load()
     except _ForeignName as e:
-        raise WeightsError(f"{path}: names {e}, expected nothing but arrays; refused") from e
+        raise WeightsError(f"{path}: names {in_one_line(e)}, expected nothing but arrays; refused") from e
     except Exception as e:  # what a broken or hostile pickle can raise has no bound, says its documentation
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise WeightsError(f"{path}: not a whole .pdparams file (starts {content[:8]!r}): {reason}") from e
+        raise WeightsError(f"{path}: not a whole .pdparams file (starts {content[:8]!r}): {in_one_line(e)}") from e
     if not isinstance(plain, dict):
         raise WeightsError(f"{path}: holds a {type(plain).__name__}, expected a dict of names to arrays")
     arrays = {}
     for name, value in plain.items():
         if name == NAME_TABLE:
             continue
-        if not isinstance(name, str) or not isinstance(value, _Array) or value.array is None:
+        if not isinstance(value, _Array) or value.array is None:
             raise WeightsError(f"{path}: {name!r} is a {type(value).__name__.strip('_')}, expected an array")
         arrays[name] = _as_float32(value.array, f"{path}: {name}")
     return arrays
@@ -87,7 +86,9 @@ class _Dtype:
     """Stands for `numpy.dtype`."""
 
     def __init__(self, code: str, align: object = False, copy: object = True) -> None:
-        if not isinstance(code, str) or not re.fullmatch(r"[fiub][1248]", code):
+        if not isinstance(code, str):
+            raise pickle.UnpicklingError("an array whose dtype is no text")
+        if not re.fullmatch(r"[fiub][1248]", code):
             raise pickle.UnpicklingError(f"an array of dtype {code!r}")
         self.numpy: np.dtype[Any] = np.dtype(code).newbyteorder("<")
 
@@ -109,7 +110,9 @@ class _Array:
 def _array(raw: object, dtype: object, shape: object, order: object) -> NDArray[Any]:
     if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes | bytearray) or not isinstance(shape, tuple):
         raise pickle.UnpicklingError("an array that is not made of a dtype, a shape and bytes")
-    if not all(isinstance(side, int) and side >= 0 for side in shape):
+    if len(shape) > 32 or not all(isinstance(side, int) and side < 1 << 63 for side in shape):
+        raise pickle.UnpicklingError("an array whose shape is not a few whole numbers")
+    if min(shape, default=0) < 0:
         raise pickle.UnpicklingError(f"an array of shape {shape}")
     if math.prod(shape) * dtype.numpy.itemsize != len(raw):
         raise pickle.UnpicklingError(f"an array of shape {shape} {dtype.numpy} in {len(raw)} bytes")
@@ -149,14 +152,51 @@ class _Unpickler(pickle.Unpickler):
             raise _ForeignName(f"{module}.{name}") from None
 
 
-def _refuse_sparse_memo(content: bytes) -> None:
-    """A pickle may remember an object under any number, and Python then makes room for all numbers below it.
+def _refuse_before_loading(content: bytes) -> None:
+    """Walks through a pickle without making its objects, for what would cost time or memory without bound.
 
-    Raises: ValueError for a number that no list of that many objects could reach, or when the pickle is cut.
+    A pickle may remember an object under any number, and Python then makes room for all numbers below it. The key of a
+    dict is hashed as soon as it is there, and a tuple of tuples of few bytes may take for ever to hash, or overflow
+    the stack: a key has to be a text. Sets would hash as well, and no array needs them.
+
+    Raises: ValueError for such a pickle; anything for one that is cut.
     """
+    stack: list[object] = []  # of what pickletools says that it will be, a pyunicode or an anyobject
+    marks: list[int] = []  # where in it the parts begin that some operations take whole
+    memo: dict[int, object] = {}
     for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > count:
-            raise ValueError(f"object {argument} remembered after {count} steps")
+        name = opcode.name
+        if name in _NEEDLESS:
+            raise ValueError(f"uses {name}, which no array needs")
+        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            number = len(memo) if name == "MEMOIZE" else int(argument)  # type: ignore[arg-type]
+            if number > count:
+                raise ValueError(f"object {number} remembered after {count} steps")
+            memo[number] = stack[-1]
+            continue
+        if name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[int(argument)])  # type: ignore[arg-type]
+            continue
+        if name == "MARK":
+            marks.append(len(stack))
+            continue
+        before = opcode.stack_before
+        if pickletools.markobject in before:
+            part = marks.pop()
+            bottom = part - before.index(pickletools.markobject)
+        else:
+            part = bottom = len(stack) - len(before)
+        if bottom < (marks[-1] if marks else 0):
+            raise ValueError(f"{name} takes more objects than there are")
+        if name in _SETS_ITEMS and any(key not in _TEXTS for key in stack[part + _SETS_ITEMS[name] :: 2]):
+            raise ValueError("a dict with a key that is no text")
+        del stack[bottom:]
+        stack += opcode.stack_after
+
+
+_NEEDLESS = ("DUP", "POP", "POP_MARK", "EMPTY_SET", "ADDITEMS", "FROZENSET")
+_SETS_ITEMS = {"SETITEM": 1, "SETITEMS": 0, "DICT": 0}  # and where the first key lies in what is taken
+_TEXTS = (pickletools.pyunicode, pickletools.pystring, pickletools.pybytes_or_str)
 
 
 def _as_float32(array: NDArray[Any], what: str) -> NDArray[np.float32]:

@@ -72,6 +72,45 @@ def test_a_mistake_in_a_file_is_one_line_that_names_it(tmp_path: Path, text: str
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim.lr=-1", "command line: optim.lr: expected a number of at least 0, found -1"),
+        ("optim=1", "command line: optim: is a group, expected one of its keys, e.g. optim.lr"),
+        ("data.train=???", "command line: data.train: a value is needed"),
+        ("optim.learning_rate=1", "optim.learning_rate: .* Did you mean: 'optim.lr'"),
+        ("wd=1", "Did you mean: 'optim.weight_decay'"),
+        ("lr=0.1", "lr: Key 'lr' is not a key of 'CMLConfig'. Did you mean: 'optim.lr'"),
+        ("epochs=5", "Did you mean: 'optim.epochs'"),
+        ("batch_size=4", "Did you mean: 'data.batch_size' or 'eval.batch_size'"),
+        ("run.batch_size=4", "Did you mean: 'data.batch_size' or 'eval.batch_size'"),
+        ("eval.thresh=0.3", "Did you mean: 'eval.postprocess.thresh'"),
+        ("postprocess.thresh=0.3", "Did you mean: 'eval.postprocess.thresh'"),
+        ("loss.alpha=1", "Did you mean: 'loss.db.alpha' or 'loss.distill.alpha'"),
+        ("student.neck.shortcut=1", "Did you mean: 'student.detector.neck.shortcut'"),
+        ("val=a.txt", "Did you mean: 'data.val'"),
+        ("optm.lr=1", "Did you mean: 'optim'"),
+        ("run.weight_decya=1", "Did you mean: 'optim.weight_decay'"),
+        ("run.amp=true", "run.amp: Key 'amp' is not a key of 'RunConfig'. Its keys: seed, precision, "),
+        ("xyzzy.a.b=1", "Its keys: recipe, student, teacher, loss, "),
+        ("optim.lr=${", r"optim\.lr=\$\{: not a YAML value: no viable alternative at input '\$\{'$"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line_with_the_nearest_key(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        override(CMLConfig(), [text])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["optim: {lr: -1}", "data: {normalize: {std: [0, 1, 1]}}"])
+def test_a_value_that_a_part_refuses_names_the_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"recipe: student\n{text}")
+    with pytest.raises(ConfigError, match=r"/recipe\.yaml: (optim\.lr|normalize\.std): expected") as caught:
+        load_config(path)
+    assert str(caught.value).count("recipe.yaml") == 1
+
+
 def test_what_a_run_writes_down_is_what_it_reads() -> None:
     cfg = override(DMLConfig(), ["student.detector.backbone={kind: resnet_vd, layers: 18}", "run.precision=bf16"])
     import yaml

@@ -119,8 +119,12 @@ def test_a_card_that_does_not_fit_its_weights_is_an_error(tmp_path: Path, detect
         ("detector", "{", r"a\.safetensors: model card: detector: not JSON"),
         ("detector", '{"backbone": {"kind": "vit"}}', r"a\.safetensors: model card: detector: backbone\.kind: 'vit'"),
         ("resize", '{"limit_sid_len": 3}', r"a\.safetensors: model card: resize: limit_sid_len"),
-        ("postprocess", '{"thresh": 3}', r"postprocess\.thresh"),
+        ("postprocess", '{"thresh": 3}', r"a\.safetensors: model card: postprocess: postprocess\.thresh: expected"),
         ("normalize", "[]", r"a\.safetensors: model card: normalize: expected a mapping"),
+        ("detector", "[" * 200_000, r"a\.safetensors: model card: detector: not JSON: maximum recursion"),
+        ("detector", "9" * 5000, r"a\.safetensors: model card: detector: not JSON: Exceeds the limit"),
+        ("origin", '{"run": ' + "[" * 500 + "]" * 500 + "}", r"model card: origin: expected at most 8 levels"),
+        ("detector", '{"backbone": {"scale": Infinity}}', r"backbone\.scale: expected more than 0 and at most 64"),
     ],
 )
 def test_a_broken_card_is_one_line(tmp_path: Path, detector: Detector, key: str, text: str, said: str) -> None:
@@ -130,6 +134,38 @@ def test_a_broken_card_is_one_line(tmp_path: Path, detector: Detector, key: str,
     with pytest.raises(WeightsError, match=said) as caught:
         load_detector(tmp_path / "a.safetensors")
     assert "\n" not in str(caught.value)
+
+
+def test_a_card_cannot_ask_for_what_only_this_machine_knows(
+    tmp_path: Path, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_SECRET", "s3cret")
+    save_detector(tmp_path / "good.safetensors", detector, CARD)
+    arrays = read_weights(tmp_path / "good.safetensors").arrays
+    for text in ('{"run": "${oc.env:MY_SECRET}"}', '{"new_parts": ["\\u0024{oc.env:MY_SECRET}"]}'):
+        write_weights(tmp_path / "a.safetensors", arrays, {**CARD.to_metadata(), "origin": text})
+        with pytest.raises(
+            WeightsError, match=r"a\.safetensors: model card: origin: .*, an interpolation; refused"
+        ) as caught:
+            load_detector(tmp_path / "a.safetensors")
+        assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [(2000, r"a\.safetensors: model card: detector: backbone\.scale: expected .* at most 64"), (60, "misshapen")],
+)
+def test_a_card_of_a_giant_is_refused_before_a_giant_is_made(
+    tmp_path: Path, detector: Detector, monkeypatch: pytest.MonkeyPatch, scale: int, said: str
+) -> None:
+    arrays = {name: tensor.numpy() for name, tensor in detector.state_dict().items()}
+    metadata = {"detector": json.dumps({"backbone": {"kind": "mobilenet_v3", "scale": scale}})}
+    write_weights(tmp_path / "a.safetensors", {"": arrays}, metadata)
+    made: list[str] = []
+    monkeypatch.setattr(torch.nn.init, "normal_", lambda weight, std: made.append(weight.device.type))
+    with pytest.raises(WeightsError, match=said):
+        load_detector(tmp_path / "a.safetensors")
+    assert set(made) <= {"meta"}
 
 
 def test_a_sub_model_is_chosen_by_name(tmp_path: Path, detector: Detector) -> None:

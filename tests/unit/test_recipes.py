@@ -8,16 +8,24 @@ import torch
 from torch import nn
 
 from ocr_ray.config import CMLConfig, DMLConfig, StudentConfig
+from ocr_ray.data.normalize import NormalizeConfig
 from ocr_ray.errors import ConfigError, WeightsError
 from ocr_ray.model_card import ModelCard, save_detector
+from ocr_ray.models.db_head import DBHeadConfig
 from ocr_ray.models.detector import Detector, DetectorConfig
 from ocr_ray.models.distillation import CMLTriple
 from ocr_ray.models.resnet_vd import ResNetVdConfig
+from ocr_ray.models.rse_fpn import RSEFPNConfig
 from ocr_ray.recipes import build_model
 from ocr_ray.typed import with_values
 from ocr_ray.weights.extract import write_weights
 
 SMALL_TEACHER = DetectorConfig(backbone=ResNetVdConfig(layers=18, width=0.25))
+TO_SMALL_TEACHER = {
+    "student.detector.backbone": {"kind": "resnet_vd", "layers": 18, "width": 0.25},
+    "student.detector.neck": {"kind": "rse_fpn"},
+    "student.detector.head.kernel_list": [3, 2, 2],
+}
 
 
 def arrays_of(net: nn.Module) -> dict[str, np.ndarray]:
@@ -60,17 +68,63 @@ def test_dml_from_teacher_weights(checkpoint: tuple[Path, dict[str, dict[str, np
     _, arrays = checkpoint
     teacher = tmp_path / "teacher.pdparams"
     write_weights(teacher, {"": arrays["Teacher"]}, {})
-    values = {
-        "student.weights": str(teacher),
-        "student.detector.backbone": {"kind": "resnet_vd", "layers": 18, "width": 0.25},
-        "student.detector.neck": {"kind": "rse_fpn"},
-        "student.detector.head.kernel_list": [3, 2, 2],
-    }
+    values = {"student.weights": str(teacher), **TO_SMALL_TEACHER}
     built = build_model(with_values(DMLConfig(), values, "t"))
     students = built.model.students()
     assert same(students["Student"], arrays["Teacher"])
     assert not same(students["Student2"], arrays["Teacher"])
     assert "perturbed" in built.notes[0]
+
+
+def test_dml_from_the_teacher_of_a_full_distillation_checkpoint(
+    checkpoint: tuple[Path, dict[str, dict[str, np.ndarray]]],
+) -> None:
+    path, arrays = checkpoint
+    values = {"student.weights": str(path), **TO_SMALL_TEACHER}
+    with pytest.raises(WeightsError, match=r"the file's Teacher would have matched \(student\.model=Teacher\)$"):
+        build_model(with_values(DMLConfig(), values, "t"))
+    built = build_model(with_values(DMLConfig(), {**values, "student.model": "Teacher"}, "t"))
+    students = built.model.students()
+    assert same(students["Student"], arrays["Teacher"])
+    assert not same(students["Student2"], arrays["Teacher"])
+    assert "perturbed" in built.notes[0]
+
+
+def test_a_sub_model_that_is_named_is_taken_for_both_students(
+    checkpoint: tuple[Path, dict[str, dict[str, np.ndarray]]],
+) -> None:
+    path, arrays = checkpoint
+    values = {"student.weights": str(path), "student.model": "Student2"}
+    assert same(build_model(with_values(StudentConfig(), values, "t")).model.Student, arrays["Student2"])
+    with pytest.raises(WeightsError, match="no sub-model 'Student3': expected one of Student, Student2, Teacher"):
+        build_model(with_values(StudentConfig(), {**values, "student.model": "Student3"}, "t"))
+
+
+def test_a_detector_of_the_same_shapes_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
+    cfg = DetectorConfig(neck=RSEFPNConfig(shortcut=False))
+    path = tmp_path / "a.safetensors"
+    save_detector(path, Detector(cfg), ModelCard(cfg))
+    values = {"student.weights": str(path)}
+    expected = r"^student\.detector\.neck\.shortcut: expected false as in .*a\.safetensors \(detector\.neck\.shortcut\)"
+    with pytest.raises(ConfigError, match=f"{expected}, found true$"):
+        build_model(with_values(StudentConfig(), values, "t"))
+    assert not build_model(with_values(StudentConfig(), {**values, "student.detector.neck.shortcut": False}, "t")).notes
+    # a neck of another width keeps nothing of the file's
+    fresh = {"student.detector.neck.out_channels": 32, "student.may_be_new": ["neck", "head"]}
+    assert build_model(with_values(StudentConfig(), {**values, **fresh}, "t")).new_parts
+
+
+def test_a_steepness_or_a_normalisation_unlike_the_files_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    own = DetectorConfig(head=DBHeadConfig(k=30.0))
+    save_detector(path, Detector(own), ModelCard(own, NormalizeConfig((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))))
+    for cfg in (StudentConfig(), DMLConfig(student=StudentConfig().student)):
+        steepness, normalization, *_ = build_model(with_values(cfg, {"student.weights": str(path)}, "t")).notes
+        assert steepness == "a.safetensors was trained with detector.head.k=30, here it is 50"
+        assert "normalised by mean [0.5, 0.5, 0.5], std [0.25, 0.25, 0.25] (its card)" in normalization
+        assert normalization.endswith("std [0.229, 0.224, 0.225] (data.normalize)")
+    values = {"student.weights": str(path), "data.normalize.mean": [0.5] * 3, "data.normalize.std": [0.25] * 3}
+    assert len(build_model(with_values(StudentConfig(), values, "t")).notes) == 1
 
 
 def test_an_export_without_its_threshold_branch_leaves_that_new(tmp_path: Path) -> None:

@@ -1,12 +1,22 @@
 """Every YAML that ships loads, says every key, and fits the recipe it is for."""
 
+import math
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from ocr_ray.config import RecipeConfig, config_digest, load_config, override, recipe_from_plain, to_yaml
-from ocr_ray.spaces import load_space
+from ocr_ray.config import (
+    RECIPES,
+    CMLConfig,
+    RecipeConfig,
+    config_digest,
+    load_config,
+    override,
+    recipe_from_plain,
+    to_yaml,
+)
+from ocr_ray.spaces import LogUniform, load_space
 from ocr_ray.typed import flatten
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -35,6 +45,18 @@ def test_a_config_makes_the_round_trip_through_yaml(path: Path) -> None:
     again = recipe_from_plain(dict(OmegaConf.to_container(OmegaConf.create(to_yaml(cfg)))), "again")  # type: ignore[arg-type, call-overload]
     assert again == cfg
     assert config_digest(again) == config_digest(cfg)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.__name__)
+def test_a_recipe_made_in_python_is_that_of_its_file(recipe: type[RecipeConfig]) -> None:
+    assert recipe() == load_config(PROJECT / "configs" / f"ppocrv3_det_{recipe().recipe}.yaml")
+
+
+@pytest.mark.parametrize(("space", "config"), [("cml_lr", CMLConfig()), ("cml_full", CMLConfig())])
+def test_the_decay_of_a_shipped_space_is_centred_on_the_recipes_own(space: str, config: RecipeConfig) -> None:
+    decay = dict(load_space(PROJECT / "search_spaces" / f"{space}.yaml", config).distributions)["optim.weight_decay"]
+    assert isinstance(decay, LogUniform)
+    assert math.sqrt(decay.low * decay.high) == pytest.approx(config.optim.weight_decay, rel=0.05)
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda p: p.stem)

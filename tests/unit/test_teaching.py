@@ -46,6 +46,7 @@ def cfg(small_set: Path, teacher_file: Path) -> CMLConfig:
             *(f"teacher.weights={teacher_file}", "student.detector.backbone.scale=0.35", "data.num_workers=0"),
             *("data.batch_size=3", "data.augment.crop_width=64", "data.augment.crop_height=96", "optim.epochs=2"),
             *("eval.resize.limit_side_len=64", "eval.resize.limit_type=max", "optim.warmup_epochs=0", "run.threads=1"),
+            *("data.augment.copy_paste.enabled=false", "eval.every_epochs=1"),
         ],
     )
     assert isinstance(given, CMLConfig)

@@ -13,7 +13,8 @@ from ocr_ray.models.lkpan import LKPANConfig
 from ocr_ray.models.mobilenet_v3 import MobileNetV3Config
 from ocr_ray.models.resnet_vd import ResNetVdConfig
 from ocr_ray.models.rse_fpn import RSEFPNConfig
-from ocr_ray.weights.architecture import describe, recognise
+from ocr_ray.typed import flatten, with_values
+from ocr_ray.weights.architecture import NOT_IN_SHAPES, describe, outline, recognise
 
 
 def arrays_of(cfg: DetectorConfig) -> dict[str, NDArray[np.float32]]:
@@ -49,6 +50,26 @@ def test_necks_and_heads_are_recognised(
 ) -> None:
     cfg = DetectorConfig(ResNetVdConfig(layers=18, width=0.25), neck, DBHeadConfig(kernel_list=kernel_list))
     assert recognise(arrays_of(cfg), "a file") == cfg
+
+
+def test_what_leaves_no_trace_in_shapes_is_known_by_name() -> None:
+    silent = set()
+    for neck in (RSEFPNConfig(), LKPANConfig(), DBFPNConfig()):
+        for backbone in (MobileNetV3Config(), ResNetVdConfig(layers=18)):
+            cfg = DetectorConfig(backbone, neck)
+            for key, value in flatten(cfg).items():
+                if key.endswith(".kind"):
+                    continue
+                others = {18: 34, "large": "lite", 0.5: 0.75, 1.0: 0.5, 50.0: 30.0}
+                other = not value if isinstance(value, bool) else [5, 2, 2] if isinstance(value, list | tuple) else None
+                moved = with_values(cfg, {key: others.get(value, 64) if other is None else other}, "t")
+                if shapes(moved) == shapes(cfg):
+                    silent.add(key)
+    assert silent == set(NOT_IN_SHAPES)
+
+
+def shapes(cfg: DetectorConfig) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in outline(cfg).state_dict().items()}
 
 
 @pytest.mark.parametrize("factor", [0.13, 0.31, 0.4375, 0.627, 1.9])

@@ -135,6 +135,22 @@ def test_arrays_in_files_beside_are_not_followed(tmp_path: Path, arrays: Arrays)
         read_onnx(tmp_path / "a.onnx")
 
 
+def test_an_array_of_a_type_that_onnx_does_not_have_is_refused(tmp_path: Path, arrays: Arrays) -> None:
+    model = exported(arrays)
+    next(n for n in model.graph.node if n.output[0] == "conv2d_0.w_0").attribute[0].t.data_type = 77
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(WeightsError, match=r"a\.onnx: not a whole ONNX file: conv2d_0\.w_0 is no array: ") as caught:
+        read_onnx(tmp_path / "a.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_constant_that_goes_nowhere_is_passed_over(tmp_path: Path, arrays: Arrays) -> None:
+    model = exported(arrays)
+    model.graph.node.insert(0, helper.make_node("Constant", [], [], value=numpy_helper.from_array(np.float32(6))))
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    assert read_onnx(tmp_path / "a.onnx").keys() == arrays.keys()
+
+
 def test_without_the_package_the_extra_is_named(
     tmp_path: Path, arrays: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,7 +152,7 @@ def test_a_container_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
         ({"epoch": 3}, "'epoch' is a int, expected an array"),
         ({"nested": {"weight": np.zeros(2, np.float32)}}, "'nested' is a dict, expected an array"),
         ({"count": np.arange(3)}, "count is an array of int64, expected floats"),
-        ({3: np.zeros(2, np.float32)}, "3 is a Array, expected an array"),
+        ({3: np.zeros(2, np.float32)}, "a dict with a key that is no text"),
         ({"text": np.array(["a"])}, "an array of dtype 'U1'"),
         ({"objects": np.array([None])}, "an array of dtype 'O8'"),
     ],
@@ -229,6 +229,40 @@ def test_a_claim_of_a_huge_memo_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pdparams"
     path.write_bytes(pickle.PROTO + b"\x04}" + pickle.LONG_BINPUT + struct.pack("<I", (1 << 32) - 1) + b".")
     with pytest.raises(WeightsError, match="object 4294967295 remembered after 2 steps"):
+        read_pdparams(path)
+
+
+def nested(levels: int, shared: bool) -> bytes:
+    """A tuple in a tuple and so on. `shared`: each level holds the one below twice, so that to hash it takes 2^levels
+    steps; else it is as deep as it is long."""
+    level = (pickle.MEMOIZE + b"h%c" + pickle.TUPLE2) if shared else pickle.TUPLE1
+    return b")" + b"".join(level.replace(b"%c", bytes([n % 256])) for n in range(levels))
+
+
+@pytest.mark.parametrize("dict_of", [b"}%bNs.", b"}(%bNu.", b"(%bNd."], ids=["SETITEM", "SETITEMS", "DICT"])
+@pytest.mark.parametrize(("levels", "shared"), [(40, True), (1_000_000, False)])
+def test_a_key_that_cannot_be_hashed_in_time_is_refused_unhashed(
+    tmp_path: Path, dict_of: bytes, levels: int, shared: bool
+) -> None:
+    path = tmp_path / "a.pdparams"
+    path.write_bytes(pickle.PROTO + b"\x04" + dict_of.replace(b"%b", nested(levels, shared)))
+    with pytest.raises(WeightsError, match="a dict with a key that is no text"):
+        read_pdparams(path)
+
+
+@pytest.mark.parametrize("of_array", [b"%b\x89\x88\x87R", b"%b\x85R"])
+def test_a_type_of_numbers_that_cannot_be_told_in_time_is_refused(tmp_path: Path, of_array: bytes) -> None:
+    path = tmp_path / "a.pdparams"
+    path.write_bytes(pickle.PROTO + b"\x04cnumpy\ndtype\n" + of_array.replace(b"%b", nested(40, True)) + b".")
+    with pytest.raises(WeightsError, match="an array whose dtype is no text"):
+        read_pdparams(path)
+
+
+@pytest.mark.parametrize("content", [b"\x8f(K\x01\x90.", b"(K\x01\x91.", b"}2.", b"}0.", b"(K\x01u.", b"s.", b"u."])
+def test_what_no_array_needs_or_takes_more_than_there_is_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.pdparams"
+    path.write_bytes(pickle.PROTO + b"\x04" + content)
+    with pytest.raises(WeightsError, match=r"a\.pdparams: not a whole \.pdparams file"):
         read_pdparams(path)
 
 

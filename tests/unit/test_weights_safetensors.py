@@ -1,6 +1,8 @@
 """safetensors and `.npz`: what is whole comes back, what is not is refused."""
 
 import struct
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +126,46 @@ def test_a_lone_array_is_no_npz(tmp_path: Path) -> None:
     (tmp_path / "a.npy").rename(tmp_path / "a.npz")
     with pytest.raises(WeightsError, match="one array without a name"):
         read_npz(tmp_path / "a.npz")
+
+
+def flipped(content: bytes) -> bytes:
+    """Bytes in the middle of what was compressed."""
+    middle = len(content) // 2
+    return content[:middle] + bytes(b ^ 0xFF for b in content[middle : middle + 40]) + content[middle + 40 :]
+
+
+def said(content: bytes, offset: int, byte: int) -> bytes:
+    """A byte of the member's header in its place, and the same two further on in the archive's directory."""
+    changed = bytearray(content)
+    changed[offset] = changed[content.index(b"PK\x01\x02") + offset + 2] = byte
+    return bytes(changed)
+
+
+def encrypted(content: bytes) -> bytes:
+    return said(content, 6, 1)
+
+
+def of_another_method(content: bytes) -> bytes:
+    return said(content, 8, 99)
+
+
+@pytest.mark.parametrize("spoil", [flipped, encrypted, of_another_method])
+def test_an_archive_that_zipfile_gives_up_on_is_refused(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, a=np.random.default_rng(0).standard_normal(999).astype(np.float32))
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(WeightsError, match=r"a\.npz: not a whole \.npz file: \S") as caught:
+        read_npz(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "header", ["{'descr': '<f4", "('", "[" * 3000, "{'descr': [], 'fortran_order': 0, 'shape': 1}"]
+)
+def test_an_array_whose_header_is_no_python_is_refused(tmp_path: Path, header: str) -> None:
+    raw = header.encode() + b"\n"
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(raw)) + raw + b"\0" * 16)
+    with pytest.raises(WeightsError, match=r"a\.npz: not a whole \.npz file: \S") as caught:
+        read_npz(tmp_path / "a.npz")
+    assert "\n" not in str(caught.value)
