@@ -239,10 +239,15 @@ def to_yaml(cfg: RecipeConfig) -> str:
 
 
 def config_digest(cfg: RecipeConfig) -> str:
-    """16 hexadecimal digits of what decides a run's numbers: all but where it runs, is searched and written down."""
+    """16 hexadecimal digits of what decides a run's numbers: all but where it runs, is searched and written down, and
+    what is kept so that it need not be computed again."""
     plain = to_plain(cfg)
     for key in ("ray", "sweep", "tracking"):
         del plain[key]
+    del plain["data"]["cache_mib"]
+    if isinstance(cfg, CMLConfig):
+        for key in ("shared", "store", "store_mib", "producers", "gpus_per_producer"):
+            del plain["teacher"][key]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -6,6 +6,7 @@ from ocr_ray.config import (
     CMLConfig,
     DMLConfig,
     StudentConfig,
+    config_digest,
     load_config,
     override,
     recipe_from_plain,
@@ -116,3 +117,17 @@ def test_what_a_run_writes_down_is_what_it_reads() -> None:
     import yaml
 
     assert recipe_from_plain(yaml.safe_load(to_yaml(cfg)), "again") == cfg
+
+
+def test_the_digest_is_that_of_what_decides_the_numbers() -> None:
+    cfg = CMLConfig()
+    same = [
+        "teacher.shared=false",
+        "teacher.store=elsewhere",
+        "data.cache_mib=0",
+        "ray.num_workers=2",
+        "sweep.trials=3",
+    ]
+    assert {config_digest(override(cfg, [text])) for text in same} == {config_digest(cfg)}
+    other = ["teacher.batch_stats=true", "optim.lr=0.1", "data.batch_size=4", "loss.dml.weight=2", "run.seed=1"]
+    assert len({config_digest(override(cfg, [text])) for text in other} - {config_digest(cfg)}) == len(other)
