@@ -42,8 +42,11 @@ def test_unclip_contains_the_box_it_grew_from(width: int, height: int, angle: fl
 @given(width=sides, height=sides, angle=angles, ratio=st.floats(0.1, 0.9))
 def test_a_kernel_lies_inside_its_box(width: int, height: int, angle: float, ratio: float) -> None:
     quad = turned_box(width, height, angle)
+    # Corners are truncated to whole pixels (up to a pixel in x and y), and what pyclipper finds is rounded twice: the
+    # moved edges, then the points where they meet (half a pixel in x and y each time).
+    slack = 2**0.5 + 2 * 0.5**0.5
     for kernel in offset(quad, -shrink_distance(quad, ratio)):
-        assert Polygon(quad).buffer(2**0.5).contains(shapely.convex_hull(shapely.multipoints(kernel)))
+        assert Polygon(quad).buffer(slack).contains(shapely.convex_hull(shapely.multipoints(kernel)))
 
 
 @given(width=sides, height=sides, angle=angles, ratio=st.floats(0.3, 0.7))
