@@ -29,7 +29,7 @@ from ocr_ray.errors import ConfigError, in_one_line
 from ocr_ray.losses.combined import CMLRecipeLoss, DMLRecipeLoss, StudentRecipeLoss
 from ocr_ray.models.detector import DetectorConfig, teacher_config
 from ocr_ray.settings import ClusterConfig, SweepConfig, TrackingConfig
-from ocr_ray.typed import from_plain, read_yaml, to_plain, with_values
+from ocr_ray.typed import flatten, from_plain, read_yaml, with_values
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class TeacherConfig:
     """In a sweep the teacher looks at each picture once, and all trials read its answers, bit for bit those of a
     teacher of their own. False: each trial runs the teacher itself, as a single run always does."""
     store: str | None = None
-    """Folder of those answers, or a URI such as `s3://bucket/folder`. Absent: `teacher` in `ray.storage`."""
+    """Folder of those answers, or a URI such as `s3://bucket/folder`. Absent: `teacher-answers` in `ray.storage`."""
     store_mib: int = 20_480
     """Size the answers of one teacher may reach. Above it those are dropped that no running trial needs."""
     producers: int | None = None
-    """Processes that compute answers. Absent: 1, on GPUs one for every eight."""
+    """Processes that compute answers. Absent: one for every four cores, or for every eight GPUs; at least one."""
     gpus_per_producer: float = 0.25
     """Where there are GPUs, the share of one that each producer gets."""
 
@@ -195,6 +195,11 @@ class StudentConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
+WITHOUT_EFFECT = (
+    *("ray", "sweep", "tracking", "data.cache_mib", "data.augment.copy_paste.cache_mib"),
+    *("teacher.shared", "teacher.store", "teacher.store_mib", "teacher.producers", "teacher.gpus_per_producer"),
+)
+"""Keys and groups that no number depends on: where a run happens, who watches, what is kept for a second use."""
 RecipeConfig = DMLConfig | CMLConfig | StudentConfig
 RECIPES: tuple[type[DMLConfig], type[CMLConfig], type[StudentConfig]] = (DMLConfig, CMLConfig, StudentConfig)
 
@@ -241,14 +246,13 @@ def to_yaml(cfg: RecipeConfig) -> str:
 def config_digest(cfg: RecipeConfig) -> str:
     """16 hexadecimal digits of what decides a run's numbers: all but where it runs, is searched and written down, and
     what is kept so that it need not be computed again."""
-    plain = to_plain(cfg)
-    for key in ("ray", "sweep", "tracking"):
-        del plain[key]
-    del plain["data"]["cache_mib"]
-    if isinstance(cfg, CMLConfig):
-        for key in ("shared", "store", "store_mib", "producers", "gpus_per_producer"):
-            del plain["teacher"][key]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+    deciding = {key: value for key, value in flatten(cfg).items() if decides_numbers(key)}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def decides_numbers(key: str) -> bool:
+    """Whether a run may come out otherwise for another value of the dotted `key`."""
+    return not any(key == idle or key.startswith(f"{idle}.") for idle in WITHOUT_EFFECT)
 
 
 def with_paths_resolved(cfg: RecipeConfig, base: Path) -> RecipeConfig:

@@ -76,6 +76,11 @@ def import_ahead() -> None:
     These do not know why they were started. There is a ticket for each that was asked for; a process that finds none is
     wanted now, and imports what it needs by itself.
     """
+    with contextlib.suppress(Exception):  # what makes a start faster must not keep it from happening
+        _import_ahead()
+
+
+def _import_ahead() -> None:
     kind = "worker" if WORKER_MARK.items() <= os.environ.items() else "other"
     context = ray.get_runtime_context()
     place = f"{context.get_job_id()}/{context.get_node_id()}/{kind}"

@@ -18,7 +18,7 @@ from ocr_ray.data.decoded import decoded_store
 from ocr_ray.data.labels import Sample, read_label_files
 from ocr_ray.data.normalize import NormalizeConfig, renormalize
 from ocr_ray.engine.loop import Training
-from ocr_ray.errors import ConfigError, DataError, WeightsError
+from ocr_ray.errors import ConfigError, DataError
 from ocr_ray.model_card import ModelCard, load_detector
 from ocr_ray.models.detector import Detector
 from ocr_ray.models.distillation import CMLTriple, DMLPair, Single
@@ -28,6 +28,7 @@ from ocr_ray.weights.architecture import NOT_IN_SHAPES
 from ocr_ray.weights.coverage import Coverage, is_under
 from ocr_ray.weights.extract import sub_model_metadata
 from ocr_ray.weights.load import SUB_MODELS, WeightsFile, load_file, read_weights
+from ocr_ray.weights.onnx_in import ForeignNetError
 
 TEACHERS = ("Teacher", "Student", "Student2")
 """Sub-models of a file that may serve as teacher, the first that is there."""
@@ -106,9 +107,7 @@ def load_teacher(cfg: TeacherConfig) -> LoadedTeacher:
     path = Path(cfg.weights)
     try:
         file = read_weights(path)
-    except WeightsError as unknown:
-        if path.suffix != ".onnx" or not path.exists():
-            raise
+    except ForeignNetError as unknown:
         return _run_as_it_is(path, cfg, unknown)
     model = file.pick(cfg.model, TEACHERS)
     teacher, card, coverage = load_detector(path, model or None)
@@ -117,7 +116,7 @@ def load_teacher(cfg: TeacherConfig) -> LoadedTeacher:
     return LoadedTeacher(teacher, cfg.normalize or card.normalize, (coverage,))
 
 
-def _run_as_it_is(path: Path, cfg: TeacherConfig, unknown: WeightsError) -> LoadedTeacher:
+def _run_as_it_is(path: Path, cfg: TeacherConfig, unknown: ForeignNetError) -> LoadedTeacher:
     net = OnnxDetector(path)
     for key, wanted in (("batch_stats", cfg.batch_stats), ("detector", cfg.detector), ("model", cfg.model)):
         if wanted:

@@ -21,6 +21,7 @@ from ray.util.queue import Empty, Queue
 from ocr_ray.config import (
     RecipeConfig,
     config_digest,
+    decides_numbers,
     load_config,
     to_yaml,
     with_paths_resolved,
@@ -183,7 +184,8 @@ def check_name(cfg: RecipeConfig, folder: Path, resume: bool) -> None:
     if not recorded.exists():
         raise RunError(f"{folder}: no run to resume here")
     now, before = flatten(cfg), flatten(load_config(recorded))
-    odd = [key for key in now if key.split(".")[0] not in ("ray", "tracking") and now[key] != before.get(key)]
+    searched = [key for key in now if decides_numbers(key) or key.split(".")[0] == "sweep"]
+    odd = [key for key in searched if now[key] != before.get(key)]
     if odd:
         raise RunError(
             f"{folder.name}: was started with {odd[0]}={before.get(odd[0])}, now it is {now[odd[0]]}: "

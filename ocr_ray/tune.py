@@ -36,7 +36,7 @@ from ocr_ray.spaces import SearchSpace
 from ocr_ray.start import say_if_below_start, start_metrics
 from ocr_ray.teaching.desk import TeachingStats
 from ocr_ray.teaching.gpu_need import with_gpu_share
-from ocr_ray.teaching.sharing import Teaching, open_teaching
+from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan_teaching
 from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, worker_resources
 from ocr_ray.typed import to_plain, with_values
@@ -96,9 +96,9 @@ def sweep(
         live.stage(f"sweep {name}", cfg.sweep.trials)
         announce(cfg, live)
         stack.enter_context(connected(cfg.ray))
-        teaching = open_teaching(cfg, space.varied, live)
-        cfg = with_gpu_share(cfg, teaching, live)
-        at_once = _trials_at_once(cfg, live, teaching)
+        plan = plan_teaching(cfg, space.varied, live)
+        cfg = with_gpu_share(cfg, plan, live)
+        at_once = _trials_at_once(cfg, live, plan)
         tracker = stack.enter_context(open_tracker(cfg, folder, live))
         make_folder(cfg, folder)
         tags = {"recipe": cfg.recipe, "config_digest": config_digest(cfg), "search_space": space.source}
@@ -106,6 +106,10 @@ def sweep(
         parent.text(to_yaml(cfg), CONFIG_FILE)
         start = start_metrics(cfg, folder, live)
         parent.metrics(start, step=0)
+        teaching = None
+        if plan is not None:
+            teaching = open_teaching(cfg, plan)
+            stack.callback(teaching.close)
         interrupted = _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching)
         if interrupted:
             live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
@@ -153,13 +157,9 @@ def _run_tune(
     def yaml_of(values: Mapping[str, Any]) -> str:
         return to_yaml(with_values(cfg, values, "trial"))
 
-    def ended(trial_id: str) -> None:
-        if teaching is not None:
-            teaching.ended(trial_id)
-
     left = cfg.sweep.trials - sum(trial.end != "running" for trial in book.trials)
     reserve = Reserve(left, lambda: fill_up(cfg.ray.num_workers, worker_resources(cfg)))
-    watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of, ended, reserve)
+    watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of, reserve, teaching)
     feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
     trainable = tune.with_resources(
         tune.with_parameters(
@@ -227,9 +227,9 @@ def _take_up(book: TrialBook, name: str) -> None:
         )
 
 
-def _trials_at_once(cfg: RecipeConfig, live: LiveFeed, teaching: Teaching | None) -> int:
+def _trials_at_once(cfg: RecipeConfig, live: LiveFeed, plan: TeachingPlan | None) -> int:
     """As many as the settings and the cluster allow. Raises: ClusterError."""
-    beside = [] if teaching is None else [{"GPU": teaching.options["num_gpus"]}] * teaching.producers
+    beside = plan.resources() if plan is not None else []
     room = room_for_trials(cfg.ray.num_workers, worker_resources(cfg), beside)
     check_state_api()
     at_once = min(room, cfg.sweep.trials, cfg.sweep.max_concurrent or room)

@@ -49,6 +49,16 @@ def prepared(images: Tensor, normalize_cfg: NormalizeConfig, device: torch.devic
     return ready.contiguous(memory_format=torch.channels_last) if channels_last else ready
 
 
+def fingerprints(images: Tensor) -> list[int]:
+    """A number for each picture `(N, 3, H, W)` uint8, H * W a multiple of 8, that another picture hardly shares.
+
+    A weighted sum of its words, modulo 2^64: a few times as fast as a checksum of zlib's, and nobody is to be fooled.
+    """
+    words = images.flatten(1).contiguous().view(torch.int64)
+    weights = torch.arange(words.shape[1], dtype=torch.int64) * 0x5851F42D4C957F2D + 0x14057B7EF767814F
+    return [int(n) for n in (words * (weights | 1)).sum(dim=1)]
+
+
 def packed(masks: Tensor) -> Tensor:
     """Bool `(N, H, W)` to a bit a pixel, row by row: `(N, ceil(H * W / 8))` uint8 on the CPU."""
     return torch.from_numpy(np.packbits(masks.flatten(1).cpu().numpy(), axis=1))

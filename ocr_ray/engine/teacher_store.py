@@ -5,6 +5,7 @@ that a run reads each piece once. It is a Parquet file: compressed, every page w
 absent. Pieces lie in a local folder or, by a URI such as `s3://bucket/folder`, on any of pyarrow's file systems.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,14 @@ class Piece:
     def name(self) -> str:
         """Of its file, below the store's folder."""
         return f"turn-{self.turn:07d}/{self.number:06d}.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A teacher's answer: its `bits` `(bytes,)` uint8, and the fingerprint of the `picture` that it was given to."""
+
+    picture: int
+    bits: Tensor
 
 
 class BrokenPiece(Exception):
@@ -96,37 +105,45 @@ class TeacherStore:
         """Whether there is a file of that piece; `read` tells whether it can be used."""
         return bool(self._files.get_file_info(self._path(piece)).type == pafs.FileType.File)
 
-    def read(self, piece: Piece, keys: Sequence[Key]) -> Tensor | None:
-        """The answers to the `keys` of a piece, `(len(keys), bytes)` uint8; None where it is not there.
+    def read(self, piece: Piece, keys: Sequence[Key]) -> list[Answer] | None:
+        """The answers to the `keys` of a piece, in their order; None where it is not there.
 
         Raises: BrokenPiece for a file that is not what was written.
         """
         try:
             with self._files.open_input_file(self._path(piece)) as file:
                 table = pq.ParquetFile(file, page_checksum_verification=True).read(use_threads=False)
-            indices, answers = table["index"].to_pylist(), table["answer"].to_pylist()
+            indices, pictures, answers = (table[name].to_pylist() for name in ("index", "picture", "answer"))
         except FileNotFoundError:
             return None
         except (pa.ArrowException, OSError, ValueError, KeyError) as e:
             raise BrokenPiece(f"{self._path(piece)}: {e}") from e
         if indices != [index for _, index in keys] or len({len(answer) for answer in answers}) != 1:
             raise BrokenPiece(f"{self._path(piece)}: holds the answers to other pictures")
-        return torch.from_numpy(np.frombuffer(b"".join(answers), np.uint8).reshape(len(keys), -1).copy())
+        bits = torch.from_numpy(np.frombuffer(b"".join(answers), np.uint8).reshape(len(keys), -1).copy())
+        return [Answer(picture, row) for picture, row in zip(pictures, bits, strict=True)]
 
-    def write(self, piece: Piece, keys: Sequence[Key], answers: Tensor) -> int:
+    def write(self, piece: Piece, keys: Sequence[Key], answers: Sequence[Answer]) -> int:
         """Writes a piece, whole or not at all. Returns: its size in bytes. Raises: UserError as `whole_file`."""
-        table = pa.table({"index": [index for _, index in keys], "answer": [bytes(row.numpy()) for row in answers]})
+        columns = {
+            "index": pa.array([index for _, index in keys], pa.int64()),
+            "picture": pa.array([answer.picture for answer in answers], pa.int64()),
+            "answer": pa.array([bytes(answer.bits.numpy()) for answer in answers], pa.binary()),
+        }
+        table = pa.table(columns)
         options = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": False}
         if self._local:
             with whole_file(Path(self._path(piece))) as aside:
                 pq.write_table(table, aside, **options)
         else:  # an object appears when its upload is complete
+            self._files.create_dir(str(PurePosixPath(self._path(piece)).parent), recursive=True)
             pq.write_table(table, self._path(piece), filesystem=self._files, **options)
         return int(self._files.get_file_info(self._path(piece)).size)
 
     def remove_turn(self, turn: int) -> None:
-        """Takes all pieces of a turn out."""
-        self._files.delete_dir(str((self._folder / Piece(turn, 0).name).parent))
+        """Takes all pieces of a turn out; one that another sweep has taken out before is no mistake."""
+        with contextlib.suppress(FileNotFoundError):
+            self._files.delete_dir(str((self._folder / Piece(turn, 0).name).parent))
 
     def sizes(self) -> dict[int, int]:
         """Bytes by turn."""

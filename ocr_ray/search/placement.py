@@ -11,6 +11,7 @@ from ocr_ray.errors import ClusterError
 
 TRIAL_CPU = 0.01
 """Share of the process that stands for a trial. It counts: two trials of 1 CPU do not fit on 2."""
+GPU = "GPU"
 UNIT = 10_000
 """Ray counts resources in ten-thousandths."""
 
@@ -26,10 +27,10 @@ def trials_at_once(
     Args: per_worker and nodes are amounts by resource, e.g. `{"CPU": 1.0, "GPU": 1.0}`; beside are those of processes
         that stay as long as the sweep.
     """
-    free = [_units(node) for node in nodes]
-    if not all(_take(free, _units(share)) for share in beside):
+    free = [_Node(node) for node in nodes]
+    if not all(_take(free, share) for share in beside):
         return 0
-    worker, trial = _units(per_worker), _units({"CPU": TRIAL_CPU})
+    worker, trial = {name: amount for name, amount in per_worker.items() if amount}, {"CPU": TRIAL_CPU}
     count = 0
     # Trial by trial, its own process last: where both want the last CPU of a node, the worker is the harder to place.
     while all(_take(free, share) for share in [*[worker] * num_workers, trial]):
@@ -46,9 +47,11 @@ def room_for_trials(
     if not count:
         wanted = _amounts(per_worker)
         has = "; ".join(_amounts({k: node[k] for k in ("CPU", "GPU", *per_worker) if k in node}) for node in nodes)
+        others = f", beside {len(beside)} teacher.producers of {_amounts(beside[0])} each" if beside else ""
         raise ClusterError(
             f"no trial can ever be placed: it needs ray.num_workers={num_workers} of {wanted} each and "
-            f"{TRIAL_CPU:g} CPU beside them, and the cluster has {len(nodes)} machine{'s' * (len(nodes) != 1)} of {has}"
+            f"{TRIAL_CPU:g} CPU beside them{others}, and the cluster has "
+            f"{len(nodes)} machine{'s' * (len(nodes) != 1)} of {has}"
         )
     return count
 
@@ -66,17 +69,38 @@ def check_state_api() -> None:
         ) from e
 
 
-def _units(amounts: Mapping[str, float]) -> dict[str, int]:
-    return {name: round(amount * UNIT) for name, amount in amounts.items() if amount}
+class _Node:
+    """What is free on a machine. A part of a GPU has to lie on one card, so cards count one by one."""
+
+    def __init__(self, amounts: Mapping[str, float]) -> None:
+        self._free = {name: round(amount * UNIT) for name, amount in amounts.items() if name != GPU}
+        self._cards = [UNIT] * int(amounts.get(GPU, 0))
+
+    def take(self, share: Mapping[str, float]) -> bool:
+        """Takes `share` where all of it is free. Returns: whether it was."""
+        units = {name: round(amount * UNIT) for name, amount in share.items() if name != GPU and amount}
+        cards = self._cards_for(round(share.get(GPU, 0) * UNIT))
+        if cards is None or any(self._free.get(name, 0) < amount for name, amount in units.items()):
+            return False
+        for name, amount in units.items():
+            self._free[name] -= amount
+        for card, amount in cards.items():
+            self._cards[card] -= amount
+        return True
+
+    def _cards_for(self, units: int) -> dict[int, int] | None:
+        whole, part = divmod(units, UNIT)
+        if part and whole:
+            return None  # Ray takes no 1.5 GPUs
+        if part:  # the fullest card that has it
+            able = [(free, card) for card, free in enumerate(self._cards) if free >= part]
+            return {min(able)[1]: part} if able else None
+        empty = [card for card, free in enumerate(self._cards) if free == UNIT]
+        return dict.fromkeys(empty[:whole], UNIT) if len(empty) >= whole else None
 
 
-def _take(free: list[dict[str, int]], share: Mapping[str, int]) -> bool:
-    for node in free:
-        if all(node.get(name, 0) >= amount for name, amount in share.items()):
-            for name, amount in share.items():
-                node[name] -= amount
-            return True
-    return False
+def _take(nodes: list[_Node], share: Mapping[str, float]) -> bool:
+    return any(node.take(share) for node in nodes)
 
 
 def _amounts(resources: Mapping[str, float]) -> str:

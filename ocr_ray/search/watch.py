@@ -21,6 +21,7 @@ from ocr_ray.search.searchers import RUNGS_FILE, save_scheduler
 from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, train_folder
 from ocr_ray.search.trials import End, TrialBook, TrialSummary, best_trial
 from ocr_ray.spaces import SearchSpace
+from ocr_ray.teaching.sharing import Teaching
 from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.train import spoken
 from ocr_ray.worker import DIAGNOSIS
@@ -38,8 +39,7 @@ TUNES_OWN = frozenset(
 class SweepWatch(tune.Callback):
     """Keeps the books of a sweep while Tune runs it. Tune calls it in the driver's main thread.
 
-    Args: folder is the sweep's; yaml_of gives the whole config of a trial from the values that it drew; ended is told
-        the id of each trial that has come to its end.
+    Args: folder is the sweep's; yaml_of gives the whole config of a trial from the values that it drew.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class SweepWatch(tune.Callback):
         scheduler: TrialScheduler,
         folder: Path,
         yaml_of: Callable[[Mapping[str, Any]], str],
-        ended: Callable[[str], None],
         reserve: Reserve,
+        teaching: Teaching | None,
     ) -> None:
         self._book, self._space, self._tracker, self._parent, self._live = book, space, tracker, parent, live
-        self._scheduler, self._folder, self._yaml_of, self._ended = scheduler, folder, yaml_of, ended
-        self._reserve = reserve
+        self._scheduler, self._folder, self._yaml_of = scheduler, folder, yaml_of
+        self._reserve, self._teaching = reserve, teaching
         self._runs: dict[str, TrackedRun] = {}
         self._began: dict[str, tuple[float, float]] = {}
         self._epochs: dict[str, int] = {}
@@ -114,6 +114,8 @@ class SweepWatch(tune.Callback):
             for report in read_reports(self._folder.parent / train_folder(self._folder.name, trial.trial_id)):
                 run.report(report | {"config": report[USED_CONFIG]})
         self._live.put(ProgressEvent(name, "starting"))
+        if self._teaching is not None:
+            self._teaching.started(trial.trial_id)
         self._reserve.trial_starts(trial.trial_id)
 
     def on_trial_result(
@@ -168,7 +170,8 @@ class SweepWatch(tune.Callback):
                 self._tracker.run(summary.trial_id, f"trial {summary.number}", self._parent).end("KILLED")
 
     def _close(self, summary: TrialSummary) -> None:
-        self._ended(summary.trial_id)
+        if self._teaching is not None:
+            self._teaching.ended(summary.trial_id)
         self._reserve.trial_ends(summary.trial_id)
         self._book.change(summary)
         phases: dict[End, Phase] = {"finished": "done", "stopped early": "stopped early"}

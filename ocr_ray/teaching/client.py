@@ -1,15 +1,13 @@
 """A worker's side: the answers to its batches, read from the store, and asked for ahead of the need."""
 
 from collections.abc import Callable
-from typing import Any
 
-import ray
 import torch
 from torch import Tensor
 
 from ocr_ray.data.batch import Batch
-from ocr_ray.engine.teacher import Teacher
-from ocr_ray.engine.teacher_store import BrokenPiece, Piece, TeacherStore, Turns
+from ocr_ray.engine.teacher import Teacher, fingerprints
+from ocr_ray.engine.teacher_store import Answer, BrokenPiece, Piece, TeacherStore, Turns
 
 KEPT = 4
 """Pieces in memory: those that a batch may touch, and a few more."""
@@ -18,15 +16,21 @@ KEPT = 4
 class SharedTeacher:
     """Gives a batch its teacher's answers.
 
-    Args: desk is a `TeacherDesk`; trial is whose wishes these are; share is the part of a piece that this rank reads;
-        last is the piece in which the run ends, past which nothing is asked for ahead; ahead is how many pieces to ask
-        for beyond the one in use; alone builds a teacher in this process, for answers that could not be stored.
+    An answer is taken for the very picture that it was given to: where the stored one is another (a file that could not
+    be read at one time and could at another, a machine that decodes otherwise), the teacher is asked here.
+
+    Args: ensure comes back when a piece is stored, with whether it is; it is told how many of its answers are going to
+        be read, and whether the caller found the piece unusable. prepare has a piece made that is going to be asked
+        for. tell_live counts answers that were computed here. share is the part of a piece that this rank reads; last
+        is the piece in which the run ends, past which nothing is asked for ahead; ahead is how many pieces to ask for
+        beyond the one in use; alone builds a teacher in this process.
     """
 
     def __init__(
         self,
-        desk: Any,
-        trial: str,
+        ensure: Callable[[Piece, int, bool], bool],
+        prepare: Callable[[Piece], object],
+        tell_live: Callable[[int], object],
         store: TeacherStore,
         turns: Turns,
         share: float,
@@ -34,27 +38,29 @@ class SharedTeacher:
         ahead: int,
         alone: Callable[[], Teacher],
     ) -> None:
-        self._desk, self._trial, self._store, self._turns = desk, trial, store, turns
-        self._share, self._last, self._ahead, self._alone = share, last, ahead, alone
-        self._kept: dict[Piece, dict[int, Tensor] | None] = {}
+        self._ensure, self._prepare, self._tell_live = ensure, prepare, tell_live
+        self._store, self._turns, self._share = store, turns, share
+        self._last, self._ahead, self._alone = last, ahead, alone
+        self._kept: dict[Piece, dict[int, Answer]] = {}
         self._teacher: Teacher | None = None
 
     def __call__(self, batch: Batch) -> Tensor:
         """As `Batch.teacher`. Waits for pieces that are not there yet."""
         answers: list[Tensor | None] = []
-        for key in batch.keys:
-            piece = self._answers_of(self._turns.piece_of(key))
-            answers.append(None if piece is None else piece[key[1]])
+        for key, picture in zip(batch.keys, fingerprints(batch.images), strict=True):
+            stored = self._answers_of(self._turns.piece_of(key)).get(key[1])
+            answers.append(stored.bits if stored is not None and stored.picture == picture else None)
         missing = [i for i, answer in enumerate(answers) if answer is None]
         if missing:
             if self._teacher is None:
                 self._teacher = self._alone()
             for i, answer in zip(missing, self._teacher(batch.images[missing]), strict=True):
                 answers[i] = answer
+            self._tell_live(len(missing))
         return torch.stack([answer for answer in answers if answer is not None])
 
-    def _answers_of(self, piece: Piece) -> dict[int, Tensor] | None:
-        """A piece's answers by sample; None where there are none to be had."""
+    def _answers_of(self, piece: Piece) -> dict[int, Answer]:
+        """A piece's answers by sample; none where it cannot be had."""
         if piece not in self._kept:
             self._ask_ahead(piece)
             while len(self._kept) >= KEPT:
@@ -62,13 +68,13 @@ class SharedTeacher:
             self._kept[piece] = self._read(piece)
         return self._kept[piece]
 
-    def _read(self, piece: Piece) -> dict[int, Tensor] | None:
+    def _read(self, piece: Piece) -> dict[int, Answer]:
         keys = self._turns.keys_of(piece)
         wanted = round(self._share * len(keys))
         broken = False
         for _ in range(2):
-            if not ray.get(self._desk.ensure.remote(self._trial, piece, 0 if broken else wanted, broken)):
-                return None
+            if not self._ensure(piece, 0 if broken else wanted, broken):
+                return {}
             try:
                 found = self._store.read(piece, keys)
             except BrokenPiece:
@@ -76,7 +82,7 @@ class SharedTeacher:
             if found is not None:
                 return {index: answer for (_, index), answer in zip(keys, found, strict=True)}
             broken = True
-        return None
+        return {}
 
     def _ask_ahead(self, piece: Piece) -> None:
         following = piece
@@ -84,4 +90,4 @@ class SharedTeacher:
             following = self._turns.after(following)
             if (following.turn, following.number) > (self._last.turn, self._last.number):
                 return
-            self._desk.prepare.remote(following)
+            self._prepare(following)

@@ -9,11 +9,12 @@ from typing import Any
 import ray
 
 from ocr_ray.engine.teacher_store import PIECE, Piece, TeacherStore
-from ocr_ray.errors import UserError
 from ocr_ray.teaching.producer import Made, TeacherProducer
 
 LEAST_FREE = 2**30
 """Bytes of disk that the store leaves to others."""
+BEFORE_ALL = -1
+"""Where a trial stands that has not come to its first turn: at its start, or while new parts are trained."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,15 @@ class TeachingStats:
     read: int = 0
     """Answers that trials read."""
     live: int = 0
-    """Answers that a trial had to compute itself, since nothing could be stored."""
+    """Answers that a trial had to compute itself, since they could not be stored, or were of another picture."""
     broken: int = 0
     """Pieces that could not be used and were computed again."""
     num_bytes: int = 0
     """Written, for the pictures in `made`."""
     seconds: float = 0.0
     """That the teacher took for the pictures in `made`."""
+    reason: str = ""
+    """Why a piece could not be stored: the first that was met."""
 
     @property
     def hit_rate(self) -> float:
@@ -69,7 +72,10 @@ class TeachingStats:
         if self.broken:
             line += f"; {self.broken} unusable pieces computed again"
         if self.live:
-            line += f"; {self.live} answers computed by the trials themselves, since there was no room to store them"
+            why = (
+                f", first of all since {self.reason}" if self.reason else ": their pictures were read otherwise before"
+            )
+            line += f"; {self.live} answers by trials themselves{why}"
         return line
 
 
@@ -79,17 +85,19 @@ Produce = Callable[[Piece], Awaitable[Made]]
 class Desk:
     """Takes every trial's wishes, in one event loop.
 
-    Args: producers compute and write a piece of the store, each one at a time; limit bounds the store in bytes;
-        least_free is what it leaves of a disk.
+    Args: producers compute and write a piece of the store, each one at a time; limit bounds the store in bytes; turns
+        are those of a whole trial, beyond which lie the pictures that train new parts before the first; least_free is
+        what it leaves of a disk.
     """
 
     def __init__(
-        self, store: TeacherStore, producers: Sequence[Produce], limit: int, least_free: int = LEAST_FREE
+        self, store: TeacherStore, producers: Sequence[Produce], limit: int, turns: int, least_free: int = LEAST_FREE
     ) -> None:
-        self._store, self._limit, self._least_free = store, limit, least_free
+        self._store, self._limit, self._turns, self._least_free = store, limit, turns, least_free
         self._sizes = store.sizes()
         self._stats = TeachingStats()
-        self._turns: dict[str, int] = {}
+        self._positions: dict[str, int] = {}
+        self._ended: set[str] = set()
         self._making: dict[Piece, asyncio.Task[bool]] = {}
         self._idle: asyncio.Queue[Produce] = asyncio.Queue()
         for producer in producers:
@@ -101,29 +109,48 @@ class Desk:
         Args: answers is how many of it the caller is going to read; broken says that it could not use what is there.
         Returns: False where it cannot be stored or computed; the caller then asks a teacher of its own.
         """
-        self._turns[trial] = piece.turn
+        if trial not in self._ended:  # a worker that is being ended may still ask
+            self._positions[trial] = self._order(piece.turn)
         if broken:
             self._count(broken=1)
         held = await self._held(piece, broken)
-        self._count(**{"read" if held else "live": answers})
+        if held:
+            self._count(read=answers)
         return held
 
     async def prepare(self, piece: Piece) -> None:
         """Has a piece computed that is going to be asked for."""
         await self._held(piece, False)
 
+    def computed_alone(self, answers: int) -> None:
+        """A trial's teacher of its own has computed so many answers."""
+        self._count(live=answers)
+
+    def started(self, trial: str) -> None:
+        """A trial that is going to need everything from the first turn on, or from where a checkpoint left it."""
+        self._ended.discard(trial)
+        self._positions[trial] = BEFORE_ALL
+
     def ended(self, trial: str) -> None:
         """A trial that needs nothing more."""
-        self._turns.pop(trial, None)
+        self._ended.add(trial)
+        self._positions.pop(trial, None)
 
     def stats(self) -> TeachingStats:
         """So far."""
         return self._stats
 
+    def _order(self, turn: int) -> int:
+        return turn if turn < self._turns else BEFORE_ALL
+
     async def _held(self, piece: Piece, broken: bool) -> bool:
         if piece not in self._making:
-            if not broken and self._store.holds(piece):
-                return True
+            try:
+                if not broken and self._store.holds(piece):
+                    return True
+            except OSError as e:
+                self._give_reason(e)
+                return False
             self._making[piece] = asyncio.create_task(self._make(piece))
         return await asyncio.shield(self._making[piece])
 
@@ -136,8 +163,9 @@ class Desk:
                 made = await producer(piece)
             finally:
                 self._idle.put_nowait(producer)
-        except (ray.exceptions.RayError, UserError):
-            return False  # pictures or a disk that fail: the trial meets the same and says it in its own words
+        except Exception as e:  # of pictures, a disk, a net, a process: the trial meets the same, or does without
+            self._give_reason(e)
+            return False
         finally:
             del self._making[piece]
         self._sizes[piece.turn] = self._sizes.get(piece.turn, 0) + made.num_bytes
@@ -147,17 +175,26 @@ class Desk:
     def _room(self, piece: Piece) -> bool:
         """Whether another piece may be written, if need be in the place of turns that no running trial needs."""
         each = self._stats.num_bytes / self._stats.made * PIECE if self._stats.made else 0
-        passed = sorted(turn for turn in self._sizes if turn < min(self._turns.values(), default=0))
-        while sum(self._sizes.values()) + each > self._limit or self._disk_is_full():
+        needed = min(self._positions.values(), default=BEFORE_ALL)
+        passed = sorted((turn for turn in self._sizes if self._order(turn) < needed), key=self._order)
+        while (full := sum(self._sizes.values()) + each > self._limit) or self._disk_is_full():
             if not passed:
+                what = "teacher.store_mib is reached" if full else "the disk is full"
+                self._give_reason(f"{what}, and running trials need all that is stored")
                 return False
-            self._store.remove_turn(passed[0])
-            del self._sizes[passed.pop(0)]
+            turn = passed.pop(0)
+            del self._sizes[turn]
+            self._store.remove_turn(turn)
         return True
 
     def _disk_is_full(self) -> bool:
         free = self._store.free_bytes()
         return free is not None and free < self._least_free
+
+    def _give_reason(self, reason: Exception | str) -> None:
+        if not self._stats.reason:
+            lines = str(reason).strip().splitlines() or [type(reason).__name__]
+            self._stats = dataclasses.replace(self._stats, reason=lines[-1][:200])
 
     def _count(self, **more: float) -> None:
         added = {name: getattr(self._stats, name) + value for name, value in more.items()}
@@ -168,15 +205,23 @@ class Desk:
 class TeacherDesk(Desk):
     """A `Desk` in a process of its own, with producers in theirs, which end with it.
 
-    Args: config is a CML recipe as plain data; options are the resources of each producer.
+    Args: config is a CML recipe as plain data; options are the resources of each producer, threads its CPU threads.
     """
 
     def __init__(
-        self, config: dict[str, Any], place: str, digest: str, limit: int, producers: int, options: dict[str, float]
+        self,
+        config: dict[str, Any],
+        place: str,
+        digest: str,
+        limit: int,
+        turns: int,
+        producers: int,
+        options: dict[str, float],
+        threads: int,
     ) -> None:
         actors = [
-            TeacherProducer.options(**options).remote(config, place, digest)  # type: ignore[attr-defined]
+            TeacherProducer.options(**options).remote(config, place, digest, threads)  # type: ignore[attr-defined]
             for _ in range(producers)
         ]
-        super().__init__(TeacherStore(place, digest), [actor.make.remote for actor in actors], limit)
+        super().__init__(TeacherStore(place, digest), [actor.make.remote for actor in actors], limit, turns)
         self._actors = actors  # they live as long as somebody holds them

@@ -13,34 +13,41 @@ from ocr_ray.engine.loop import update
 from ocr_ray.engine.optim import build_adam
 from ocr_ray.progress import LiveFeed
 from ocr_ray.recipes import build_model
-from ocr_ray.teaching.sharing import Teaching
+from ocr_ray.teaching.sharing import TeachingPlan
 from ocr_ray.typed import to_plain
 
 MOST_PER_GPU = 4
 """Light trials on one GPU: beyond a few they only wait for one another."""
 MARGIN = 1.2
 """On the measured bytes: evaluation has larger pictures, and memory goes to pieces."""
+MEASURED_S = 300.0
+"""How long the measurement may take, the wait for a GPU that nobody else uses included."""
 CONTEXT_BYTES = 2**30
 """That a process takes before it has put anything on the GPU."""
 
 
-def with_gpu_share(cfg: RecipeConfig, teaching: Teaching | None, live: LiveFeed) -> RecipeConfig:
+def with_gpu_share(cfg: RecipeConfig, plan: TeachingPlan | None, live: LiveFeed) -> RecipeConfig:
     """The config with `ray.gpus_per_worker` set where it is absent and the trials read a shared teacher's answers.
 
-    Without a share of their own trials would take a GPU each, of which two light students need a small part.
+    Without a share of their own trials would take a GPU each, of which two light students need a small part. To be
+    called while nothing of the sweep holds a GPU yet.
     """
-    if teaching is None or not teaching.options["num_gpus"] or cfg.ray.gpus_per_worker is not None:
+    if plan is None or not plan.on_gpu or cfg.ray.gpus_per_worker is not None:
         return cfg
     assert isinstance(cfg, CMLConfig)
-    free = 1 - teaching.options["num_gpus"]
+    free = 1 - plan.options["num_gpus"] or 1.0  # beside a producer; one that takes a whole GPU is beside nobody
     share = free
     if cfg.ray.num_workers == 1:  # two ranks of one run on one GPU are nothing NCCL takes
-        used, total = ray.get(ray.remote(num_gpus=1, num_cpus=0)(_used_and_total).remote(to_plain(cfg)))
-        share = gpu_share(used, total, free)
-        live.say(
-            f"sweep: a trial's step takes {used / 2**30:.1f} of {total / 2**30:.0f} GiB of a GPU: "
-            f"ray.gpus_per_worker={share:g}"
-        )
+        try:
+            measured = ray.remote(num_gpus=1, num_cpus=0, max_retries=0)(_used_and_total).remote(to_plain(cfg))
+            used, total = ray.get(measured, timeout=MEASURED_S)
+        except ray.exceptions.RayError as e:
+            why = str(e).strip().splitlines()[-1:] or [type(e).__name__]
+            live.say(f"sweep: what a trial needs of a GPU could not be measured ({why[0][:120]})")
+        else:
+            share = gpu_share(used, total, free)
+            live.say(f"sweep: a trial's step takes {used / 2**30:.1f} of {total / 2**30:.0f} GiB of a GPU")
+        live.say(f"sweep: ray.gpus_per_worker={share:g}")
     return dataclasses.replace(cfg, ray=dataclasses.replace(cfg.ray, gpus_per_worker=share))
 
 

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
-import cv2
 import torch
 
 from ocr_ray.config import CMLConfig
@@ -19,7 +20,9 @@ INGREDIENTS = (
     *("teacher.detector", "teacher.weights", "teacher.model", "teacher.normalize", "teacher.batch_stats"),
 )
 """Keys of a config that decide a teacher's answer to a sample. The batch's size is none of them."""
-FORMAT = 1
+PACKAGES = ("ocr-ray", "torch", "numpy", "opencv-python")
+"""Whose versions decide pixels or answers."""
+FORMAT = 2
 """Of the store; another one is another digest."""
 
 
@@ -34,29 +37,34 @@ def why_not_shared(cfg: CMLConfig, varied: Iterable[str]) -> str | None:
 
 
 def teacher_threads(cfg: CMLConfig) -> int:
-    """CPU threads with which a worker of this config computes: they, too, decide an answer's last bits."""
-    return cfg.run.threads or max(1, int(cfg.ray.cpus_per_worker or 1))
+    """CPU threads with which a worker of this config computes: they, too, decide an answer's last bits.
+
+    As Ray gives them to a worker: what its user has set, else its share of whole cores.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return cfg.run.threads or int(given or 0) or max(1, int(cfg.ray.cpus_per_worker or 1))
 
 
-def answers_digest(cfg: CMLConfig, samples: Sequence[Sample], device: str) -> str:
+def answers_digest(cfg: CMLConfig, samples: Sequence[Sample], device: str, threads: int) -> str:
     """16 hexadecimal digits of the teacher, the pictures, how they are varied, and what computes.
 
     Args: samples are the training pictures; their files count by size and time of change, not by their bytes. device
-        is the kind that computes, `cpu` or `cuda`.
+        is the kind that computes, `cpu` or `cuda`, threads how many on a CPU.
     Raises: DataError, WeightsError where a file is not there.
     """
     flat = flatten(cfg)
     chosen = {k: v for k, v in flat.items() if any(k == i or k.startswith(f"{i}.") for i in INGREDIENTS)}
-    for path in ("data.train", "data.root", "teacher.weights", "run.threads"):
+    for path in ("data.train", "data.root", "teacher.weights", "run.threads", "data.augment.copy_paste.cache_mib"):
         chosen.pop(path, None)  # their contents count, not where they lie
     assert cfg.teacher.weights is not None
+    on_cpu = threads, torch.backends.cpu.get_cpu_capability()
     plain = {
         "format": FORMAT,
         "config": {key: str(value) for key, value in sorted(chosen.items())},
         "teacher": _weights_digest(Path(cfg.teacher.weights)),
         "labels": data_digest(samples),
         "pictures": _pictures_digest(samples),
-        "computed": [device, teacher_threads(cfg) if device == "cpu" else None, torch.__version__, cv2.__version__],
+        "computed": [device, *(on_cpu if device == "cpu" else ()), *(version(name) for name in PACKAGES)],
     }
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -64,6 +72,8 @@ def answers_digest(cfg: CMLConfig, samples: Sequence[Sample], device: str) -> st
 def _weights_digest(path: Path) -> str:
     if path.is_dir():  # a checkpoint
         return " ".join(file_digest(file) for file in sorted(path.glob("*.safetensors")))
+    if path.suffix == ".onnx":
+        return f"{file_digest(path)} onnxruntime {version('onnxruntime')}"
     return file_digest(path)
 
 

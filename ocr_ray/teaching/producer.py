@@ -13,13 +13,16 @@ from ocr_ray.config import CMLConfig, recipe_from_plain
 from ocr_ray.data.batch import Batch, Key, collate
 from ocr_ray.data.dataset import TrainDataset
 from ocr_ray.data.decoded import decoded_store
-from ocr_ray.engine.teacher import Teacher
-from ocr_ray.engine.teacher_store import BrokenPiece, Piece, TeacherStore, Turns
+from ocr_ray.engine.teacher import Teacher, fingerprints
+from ocr_ray.engine.teacher_store import Answer, BrokenPiece, Piece, TeacherStore, Turns
 from ocr_ray.recipes import load_teacher, loader_processes, read_train
-from ocr_ray.teaching.identity import teacher_threads
 
 BATCH = 8
 """Pictures that go to the device together; the net still sees them one at a time."""
+
+
+MOST_RESTARTS = 20
+"""Of one producer: what kills it so often kills it again, and the trials then ask teachers of their own."""
 
 
 @dataclass(frozen=True)
@@ -83,20 +86,24 @@ class PieceMaker:
                 return Made()
         except BrokenPiece:
             pass  # written over below
-        answers = torch.cat([self._teacher(batch.images) for batch in self._loader])
+        answers = [
+            Answer(picture, bits)
+            for batch in self._loader
+            for picture, bits in zip(fingerprints(batch.images), self._teacher(batch.images), strict=True)
+        ]
         size = self._store.write(piece, self._asked.keys, answers)
         return Made(len(answers), size, time.monotonic() - began)
 
 
-@ray.remote(max_restarts=-1, max_task_retries=-1)
+@ray.remote(max_restarts=MOST_RESTARTS, max_task_retries=MOST_RESTARTS)
 class TeacherProducer:
     """`PieceMaker` in a process of its own. One that is killed is started again, and makes its piece once more."""
 
-    def __init__(self, config: dict[str, Any], place: str, digest: str) -> None:
+    def __init__(self, config: dict[str, Any], place: str, digest: str, threads: int) -> None:
         cfg = recipe_from_plain(config, "config")
         assert isinstance(cfg, CMLConfig)
         device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-        torch.set_num_threads(teacher_threads(cfg))
+        torch.set_num_threads(threads)
         self._maker = PieceMaker(cfg, TeacherStore(place, digest), device)
 
     def make(self, piece: Piece) -> Made:

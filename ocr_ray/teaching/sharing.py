@@ -1,5 +1,6 @@
-"""The driver's side: opens the desk of a sweep, and says what it is going to do, or why not."""
+"""The driver's side: what a sweep is going to do about its teacher, or why not, and the desk that does it."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,44 +11,75 @@ import torch
 
 from ocr_ray.config import CMLConfig, RecipeConfig
 from ocr_ray.engine.teacher_store import TeacherStore, Turns
+from ocr_ray.errors import ConfigError
 from ocr_ray.progress import LiveFeed
 from ocr_ray.recipes import read_train
 from ocr_ray.session import gpus_in_cluster
 from ocr_ray.teaching.client import SharedTeacher
 from ocr_ray.teaching.desk import TeacherDesk, TeachingStats
-from ocr_ray.teaching.identity import answers_digest, why_not_shared
+from ocr_ray.teaching.identity import answers_digest, teacher_threads, why_not_shared
 from ocr_ray.teaching.producer import build_teacher
 from ocr_ray.typed import to_plain
 
-STORE_FOLDER = "teacher"
-"""In a sweep's storage, shared by all sweeps in it."""
+STORE_FOLDER = "teacher-answers"
+"""In a sweep's storage, shared by all sweeps in it. What lies there can be made again."""
 
 
 @dataclass(frozen=True)
-class Teaching:
-    """An open desk, and what a worker has to know to use it."""
+class TeachingPlan:
+    """Where the answers lie, and who is going to compute them."""
 
-    desk: Any
     place: str
     digest: str
     producers: int
     options: dict[str, float]
     """Resources of each producer."""
+    threads: int
+    turns: int
+    """Through the samples, in a whole trial."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether producers take a part of a GPU each."""
+        return self.options["num_gpus"] > 0
+
+    def resources(self) -> list[dict[str, float]]:
+        """What the producers hold as long as the sweep runs, each."""
+        return [{"GPU": self.options["num_gpus"]}] * self.producers if self.on_gpu else []
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """An open desk."""
+
+    plan: TeachingPlan
+    desk: Any
+
+    def started(self, trial: str) -> None:
+        """Tells the desk that a trial is going to need answers."""
+        self.desk.started.remote(trial)
 
     def ended(self, trial: str) -> None:
         """Tells the desk that a trial needs nothing more."""
         self.desk.ended.remote(trial)
 
-    def stats(self) -> TeachingStats:
-        """What the answers took and saved so far."""
-        stats: TeachingStats = ray.get(self.desk.stats.remote())
-        return stats
+    def stats(self) -> TeachingStats | None:
+        """What the answers took and saved so far; None where the desk is gone."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            stats: TeachingStats = ray.get(self.desk.stats.remote())
+            return stats
+        return None
+
+    def close(self) -> None:
+        """Ends the desk, and the producers with it."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.kill(self.desk)
 
 
-def open_teaching(cfg: RecipeConfig, varied: Iterable[str], live: LiveFeed) -> Teaching | None:
-    """A desk in the connected cluster for the trials of a sweep; None where each trial has to have its own teacher.
+def plan_teaching(cfg: RecipeConfig, varied: Iterable[str], live: LiveFeed) -> TeachingPlan | None:
+    """For the trials of a sweep in the connected cluster; None where each trial has to have its own teacher.
 
-    Raises: ConfigError, DataError, WeightsError as the config's teacher and data.
+    Raises: ConfigError, DataError, WeightsError as the config's teacher, data and `teacher.store`.
     """
     if not isinstance(cfg, CMLConfig) or not cfg.teacher.shared:
         return None
@@ -55,22 +87,37 @@ def open_teaching(cfg: RecipeConfig, varied: Iterable[str], live: LiveFeed) -> T
     if reason is not None:
         live.say(f"teacher: not shared, each trial runs its own: {reason}")
         return None
-    gpu = cfg.ray.use_gpu or (cfg.ray.use_gpu is None and gpus_in_cluster() > 0)
-    digest = answers_digest(cfg, read_train(cfg), "cuda" if gpu else "cpu")
+    gpus, cores = gpus_in_cluster(), int(ray.cluster_resources().get("CPU", 1))
+    gpu = gpus > 0 and cfg.ray.use_gpu is not False
+    samples, threads = read_train(cfg), teacher_threads(cfg)
+    digest = answers_digest(cfg, samples, "cuda" if gpu else "cpu", threads)
     place = cfg.teacher.store or str(Path(cfg.ray.storage) / STORE_FOLDER)
-    producers = cfg.teacher.producers or max(1, gpus_in_cluster() // 8 if gpu else 1)
-    options = {"num_cpus": 0.0, "num_gpus": cfg.teacher.gpus_per_producer if gpu else 0.0}
-    store = TeacherStore(place, digest)
-    held = sum(store.sizes().values())
+    try:
+        held = sum(TeacherStore(place, digest).sizes().values())
+    except OSError as e:
+        raise ConfigError(f"teacher.store: {place}: {str(e).splitlines()[0]}") from e
     live.say(
         f"teacher: looks at each picture once for all trials (teacher.shared); its answers lie in {place}/{digest}"
         + (f", where {held / 2**20:.1f} MiB of them are already" if held else "")
     )
+    return TeachingPlan(
+        place,
+        digest,
+        producers=cfg.teacher.producers or max(1, gpus // 8 if gpu else cores // 4),
+        options={"num_cpus": 0.0, "num_gpus": cfg.teacher.gpus_per_producer if gpu else 0.0},
+        threads=threads,
+        turns=-(-cfg.optim.epochs * (cfg.data.epoch_size or len(samples)) // len(samples)),
+    )
+
+
+def open_teaching(cfg: RecipeConfig, plan: TeachingPlan) -> Teaching:
+    """The plan's desk and producers in the connected cluster; `close` ends them."""
+    assert isinstance(cfg, CMLConfig)
     limit = cfg.teacher.store_mib * 2**20
     desk = TeacherDesk.remote(  # type: ignore[attr-defined]  # as ray.remote leaves it
-        to_plain(cfg), place, digest, limit, producers, options
+        to_plain(cfg), plan.place, plan.digest, limit, plan.turns, plan.producers, plan.options, plan.threads
     )
-    return Teaching(desk, place, digest, producers, options)
+    return Teaching(plan, desk)
 
 
 def shared_teacher(teaching: Teaching, cfg: CMLConfig, trial: str, num_samples: int, world_size: int) -> SharedTeacher:
@@ -78,15 +125,16 @@ def shared_teacher(teaching: Teaching, cfg: CMLConfig, trial: str, num_samples: 
 
     Args: cfg is the trial's; num_samples is the number of its training pictures.
     """
-    pictures = cfg.optim.epochs * (cfg.data.epoch_size or num_samples)
+    desk, plan = teaching.desk, teaching.plan
     turns = Turns(cfg.run.seed, num_samples)
     return SharedTeacher(
-        teaching.desk,
-        trial,
-        TeacherStore(teaching.place, teaching.digest),
-        turns,
+        ensure=lambda piece, answers, broken: bool(ray.get(desk.ensure.remote(trial, piece, answers, broken))),
+        prepare=desk.prepare.remote,
+        tell_live=desk.computed_alone.remote,
+        store=TeacherStore(plan.place, plan.digest),
+        turns=turns,
         share=1 / world_size,
-        last=turns.piece_at(pictures - 1),
-        ahead=2 * teaching.producers,
+        last=turns.piece_at(cfg.optim.epochs * (cfg.data.epoch_size or num_samples) - 1),
+        ahead=2 * plan.producers,
         alone=lambda: build_teacher(cfg, torch.device("cuda" if torch.cuda.is_available() else "cpu")),
     )

@@ -23,11 +23,16 @@ FIELDS = {  # what the exporter calls the arrays of a layer, and what PaddleOCR 
 TENSOR = re.compile(r"(conv2d|conv2d_transpose|batch_norm)_(\d{1,9})\.([wb]_\d)")
 
 
+class ForeignNetError(WeightsError):
+    """A whole ONNX file, all its arrays in it, of another net than the one known here."""
+
+
 def read_onnx(path: Path) -> dict[str, NDArray[np.float32]]:
     """The 288 arrays of the released detector under PaddleOCR's names, as float32.
 
-    Raises: WeightsError when the file is absent, cut or no ONNX file, when it is another net than that detector
-        (what was seen is said), or when the package `onnx` is not installed (extra `ocr-ray[onnx]`).
+    Raises: ForeignNetError when it is another net than that detector (what was seen is said); WeightsError when the
+        file is absent, cut or no ONNX file, when it keeps its arrays in other files, or when the package `onnx` is not
+        installed (extra `ocr-ray[onnx]`).
     """
     try:
         import onnx
@@ -49,9 +54,9 @@ def read_onnx(path: Path) -> dict[str, NDArray[np.float32]]:
         if attribute.name == "value"
     }
     tensors |= {tensor.name: tensor for tensor in graph.initializer}  # where newer exporters put them
-    tensors = {name: tensor for name, tensor in tensors.items() if TENSOR.fullmatch(name)}
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors.values()):
         raise WeightsError(f"{path}: keeps its arrays in other files, expected one file that holds them")
+    tensors = {name: tensor for name, tensor in tensors.items() if TENSOR.fullmatch(name)}
     stored = {}
     for name, tensor in tensors.items():
         try:
@@ -71,7 +76,7 @@ def _renamed(stored: dict[str, NDArray[Any]], path: Path) -> dict[str, NDArray[n
     if seen != {kind: len(prefixes) for kind, prefixes in expected.items()}:
         layers_of = ", ".join(f"{count} {kind}" for kind, count in seen.items())
         wanted = ", ".join(f"{len(prefixes)} {kind}" for kind, prefixes in expected.items())
-        raise WeightsError(
+        raise ForeignNetError(
             f"{path}: has weights of {layers_of}; only the released PP-OCRv3 detector is known: {wanted}"
         )
     # Counting starts at 0 where the net was the first one that the exporting program made.

@@ -24,6 +24,7 @@ from ocr_ray.reports import read_reports
 from ocr_ray.session import connected
 from ocr_ray.settings import ClusterConfig
 from ocr_ray.spaces import space_from_plain
+from ocr_ray.teaching.sharing import STORE_FOLDER
 from ocr_ray.tune import SweepResult, sweep
 
 TINY = Path(__file__).resolve().parents[1] / "tiny_student.yaml"
@@ -90,7 +91,7 @@ def test_a_killed_producer_changes_no_number_in_any_trial(cfg: CMLConfig, tmp_pa
     space = space_from_plain(SPACE, cfg, "space")
     live = LiveFeed(Console(file=io.StringIO()))
     with connected(ClusterConfig()):
-        with ProducerKiller(tmp_path / "runs" / "teacher") as killer:
+        with ProducerKiller(tmp_path / "runs" / STORE_FOLDER) as killer:
             shared = sweep(cfg, space, name="shared", live=live)
         alone = override(cfg, ["teacher.shared=false"])
         undisturbed = sweep(alone, space, name="undisturbed", live=live)

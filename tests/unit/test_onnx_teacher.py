@@ -89,11 +89,13 @@ def test_one_that_answers_something_else_is_refused(tmp_path: Path, last: str, s
 
 
 def test_a_file_that_cannot_be_run_is_one_line(tmp_path: Path) -> None:
-    path = detector_file(tmp_path)
-    path.write_bytes(path.read_bytes()[:50])
+    path = detector_file(tmp_path, last="NoSuchOperator")
     with pytest.raises(WeightsError, match=r"detector\.onnx: onnxruntime cannot run it: ") as error:
         load_teacher(cfg(path).teacher)
     assert "\n" not in str(error.value)
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(WeightsError, match=r"detector\.onnx: not a whole ONNX file: "):
+        load_teacher(cfg(path).teacher)
     with pytest.raises(WeightsError, match=r"absent\.onnx: no such file"):
         load_teacher(cfg(tmp_path / "absent.onnx").teacher)
 
@@ -101,3 +103,11 @@ def test_a_file_that_cannot_be_run_is_one_line(tmp_path: Path) -> None:
 def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"teacher\.batch_stats: expected nothing for a file that onnxruntime runs"):
         load_teacher(cfg(detector_file(tmp_path), "teacher.batch_stats=true").teacher)
+
+
+def test_arrays_in_other_files_are_refused(tmp_path: Path) -> None:
+    """Another net under the same digest otherwise, and a path of the file's own choice."""
+    path = detector_file(tmp_path)
+    onnx.save(onnx.load(str(path)), str(path), save_as_external_data=True, location="arrays", size_threshold=0)
+    with pytest.raises(WeightsError, match=r"detector\.onnx: keeps its arrays in other files"):
+        load_teacher(cfg(path).teacher)

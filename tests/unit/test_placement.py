@@ -28,3 +28,21 @@ def test_trials_at_once(
     num_workers: int, per_worker: dict[str, float], nodes: list[dict[str, float]], expected: int
 ) -> None:
     assert trials_at_once(num_workers, per_worker, nodes) == expected
+
+
+@pytest.mark.parametrize(
+    ("cards", "share", "beside", "trials"),
+    [
+        (3, 0.375, [0.25], 6),  # two on each card, one card with the producer as well
+        (4, 0.75, [0.25], 4),  # not five: three quarters lie on one card
+        (8, 0.1875, [0.25], 39),
+        (1, 0.75, [0.25], 1),
+        (2, 1.0, [0.25], 1),
+        (2, 1.0, [1.0], 1),
+        (1, 1.0, [0.25], 0),
+    ],
+)
+def test_a_part_of_a_gpu_lies_on_one_card(cards: int, share: float, beside: list[float], trials: int) -> None:
+    nodes = [{"CPU": 200.0, "GPU": float(cards)}]
+    producers = [{"GPU": amount} for amount in beside]
+    assert trials_at_once(1, {"CPU": 1.0, "GPU": share}, nodes, producers) == trials

@@ -12,7 +12,7 @@ from ocr_ray.data.batch import Batch
 from ocr_ray.engine.checkpoint import RunState
 from ocr_ray.engine.loop import Training, fit
 from ocr_ray.engine.optim import build_adam
-from ocr_ray.engine.teacher_store import PIECE, Piece, TeacherStore, Turns
+from ocr_ray.engine.teacher_store import PIECE, Answer, Piece, TeacherStore, Turns
 from ocr_ray.errors import DataError
 from ocr_ray.model_card import ModelCard, save_detector
 from ocr_ray.models.db_head import DBHeadConfig
@@ -20,9 +20,10 @@ from ocr_ray.models.detector import Detector, DetectorConfig
 from ocr_ray.models.lkpan import LKPANConfig
 from ocr_ray.models.resnet_vd import ResNetVdConfig
 from ocr_ray.recipes import build_model, build_training, read_train
+from ocr_ray.teaching.client import SharedTeacher
 from ocr_ray.teaching.desk import Desk
-from ocr_ray.teaching.identity import answers_digest, why_not_shared
-from ocr_ray.teaching.producer import Made, PieceMaker
+from ocr_ray.teaching.identity import answers_digest, teacher_threads, why_not_shared
+from ocr_ray.teaching.producer import Made, PieceMaker, build_teacher
 
 CPU = torch.device("cpu")
 
@@ -58,21 +59,38 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-class Reader:
-    """Answers of a store in which every piece is made when it is first asked for."""
+class Shop:
+    """A maker and a reader of one store in this process, with what the reader asked for."""
 
-    def __init__(self, maker: PieceMaker, store: TeacherStore, turns: Turns) -> None:
-        self.maker, self.store, self.turns = maker, store, turns
+    def __init__(self, cfg: CMLConfig, folder: Path, able: bool = True) -> None:
+        self.store = TeacherStore(str(folder), "digest")
+        self.maker, self.able = PieceMaker(cfg, self.store, CPU), able
+        self.asked: list[tuple[Piece, bool]] = []
+        self.prepared: list[Piece] = []
+        self.live = 0
+        samples = len(read_train(cfg))
+        turns = Turns(cfg.run.seed, samples)
+        last = turns.piece_at(cfg.optim.epochs * samples - 1)
+        self.reader = SharedTeacher(
+            self.ensure,
+            self.prepared.append,
+            self.tell_live,
+            self.store,
+            turns,
+            1.0,
+            last,
+            2,
+            lambda: build_teacher(cfg, CPU),
+        )
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
-        rows = []
-        for key in batch.keys:
-            piece = self.turns.piece_of(key)
+    def ensure(self, piece: Piece, answers: int, broken: bool) -> bool:
+        self.asked.append((piece, broken))
+        if self.able:
             self.maker.make(piece)
-            answers = self.store.read(piece, self.turns.keys_of(piece))
-            assert answers is not None
-            rows.append(answers[self.turns.keys_of(piece).index(key)])
-        return torch.stack(rows)
+        return self.able
+
+    def tell_live(self, answers: int) -> None:
+        self.live += answers
 
 
 def losses_and_weights(training: Training) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
@@ -91,23 +109,83 @@ def test_a_run_with_stored_answers_equals_one_with_the_teacher_bit_for_bit(
     changed = override(cfg, settings)
     assert isinstance(changed, CMLConfig)
     live = losses_and_weights(build_training(changed, build_model(changed), CPU))
-    store = TeacherStore(str(tmp_path), "digest")
-    reader = Reader(PieceMaker(changed, store, CPU), store, Turns(changed.run.seed, len(read_train(changed))))
+    shop = Shop(changed, tmp_path)
     training = build_training(changed, build_model(changed, with_teacher=False), CPU)
-    stored = losses_and_weights(dataclasses.replace(training, teacher=reader))
+    stored = losses_and_weights(dataclasses.replace(training, teacher=shop.reader))
+    assert (shop.live, shop.asked, shop.prepared) == (0, [(Piece(0, 0), False), (Piece(1, 0), False)], [Piece(1, 0)])
     assert stored[0] == live[0]
     assert any(report["loss.distill.Student"] > 0 for report in live[0])
     assert stored[1].keys() == live[1].keys()
     assert all(torch.equal(stored[1][name], value) for name, value in live[1].items())
 
 
+def first_batch(cfg: CMLConfig) -> Batch:
+    training = build_training(cfg, build_model(cfg, with_teacher=False), CPU)
+    training.sampler.set_epoch(0)
+    return next(iter(training.loader))
+
+
+def test_without_a_store_the_answers_are_the_same(cfg: CMLConfig, tmp_path: Path) -> None:
+    batch = first_batch(cfg)
+    stored, alone = Shop(cfg, tmp_path), Shop(cfg, tmp_path / "none", able=False)
+    assert torch.equal(stored.reader(batch), alone.reader(batch))
+    assert (stored.live, alone.live) == (0, len(batch.keys))
+
+
+def test_an_answer_to_another_picture_is_not_taken(cfg: CMLConfig, tmp_path: Path, small_set: Path) -> None:
+    """One that could not be read for a moment, while answers were made or while a trial trained."""
+    batch = first_batch(cfg)
+    right = Shop(cfg, tmp_path / "right").reader(batch)
+    picture = Path(batch.paths[1])
+    away = picture.with_suffix(".away")
+    picture.rename(away)
+    try:
+        shop = Shop(cfg, tmp_path / "odd")
+        shop.ensure(Piece(0, 0), 0, False)
+        replaced = first_batch(cfg)
+    finally:
+        away.rename(picture)
+    assert torch.equal(shop.reader(batch), right)
+    assert shop.live >= 1
+    live = build_teacher(cfg, CPU)(replaced.images)
+    assert torch.equal(Shop(cfg, tmp_path / "later").reader(replaced), live)
+    assert not torch.equal(live[1], right[1])
+
+
+def test_a_piece_that_was_cut_is_asked_for_again(cfg: CMLConfig, tmp_path: Path) -> None:
+    batch = first_batch(cfg)
+    shop = Shop(cfg, tmp_path)
+    right = shop.reader(batch)
+    (file,) = tmp_path.rglob("*.parquet")
+    file.write_bytes(file.read_bytes()[:100])
+    shop.reader._kept.clear()
+    shop.maker.make = lambda piece: None  # type: ignore[assignment,method-assign,return-value]  # says it is there
+    made = PieceMaker(cfg, shop.store, CPU)
+
+    def ensure(piece: Piece, answers: int, broken: bool) -> bool:
+        shop.asked.append((piece, broken))
+        return bool(made.make(piece)) if broken else True
+
+    shop.reader._ensure = ensure
+    assert torch.equal(shop.reader(batch), right)
+    assert shop.asked[-2:] == [(Piece(0, 0), False), (Piece(0, 0), True)]
+    assert shop.live == 0
+
+
 def test_the_digest_moves_with_each_ingredient_and_with_nothing_else(cfg: CMLConfig, tmp_path: Path) -> None:
     def digest(*settings: str, device: str = "cpu") -> str:
         changed = override(cfg, settings)
         assert isinstance(changed, CMLConfig)
-        return answers_digest(changed, read_train(changed), device)
+        return answers_digest(changed, read_train(changed), device, teacher_threads(changed))
 
-    same = ["data.batch_size=5", "loss.distill.weight=3", "optim.lr=1", "data.epoch_size=7", "teacher.store_mib=1"]
+    same = [
+        "data.augment.copy_paste.cache_mib=1",
+        "data.batch_size=5",
+        "loss.distill.weight=3",
+        "optim.lr=1",
+        "data.epoch_size=7",
+        "teacher.store_mib=1",
+    ]
     assert {digest(), *(digest(setting) for setting in same)} == {digest()}
     changed = [
         *("run.seed=5", "data.augment.rotate_degrees=3", "data.augment.copy_paste.enabled=true"),
@@ -120,11 +198,11 @@ def test_the_digest_moves_with_each_ingredient_and_with_nothing_else(cfg: CMLCon
 
 def test_a_picture_or_label_that_changed_is_another_digest(cfg: CMLConfig, tmp_path: Path) -> None:
     samples = read_train(cfg)
-    before = answers_digest(cfg, samples, "cpu")
-    assert answers_digest(cfg, samples[1:], "cpu") != before
+    before = answers_digest(cfg, samples, "cpu", 1)
+    assert answers_digest(cfg, samples[1:], "cpu", 1) != before
     touched = tmp_path / samples[0].image.name
     touched.write_bytes(samples[0].image.read_bytes())
-    assert answers_digest(cfg, [dataclasses.replace(samples[0], image=touched), *samples[1:]], "cpu") != before
+    assert answers_digest(cfg, [dataclasses.replace(samples[0], image=touched), *samples[1:]], "cpu", 1) != before
 
 
 def test_what_moves_the_answers_is_not_shared_and_says_why(cfg: CMLConfig) -> None:
@@ -149,7 +227,8 @@ class Producing:
         assert self.at_work == 1  # one at a time
         await asyncio.sleep(0.01)
         keys = self.turns.keys_of(piece)
-        size = self.store.write(piece, keys, torch.randint(0, 256, (len(keys), 512), dtype=torch.uint8))
+        noise = torch.randint(0, 256, (len(keys), 512), dtype=torch.uint8)
+        size = self.store.write(piece, keys, [Answer(0, row) for row in noise])
         self.made.append(piece)
         self.at_work -= 1
         return Made(len(keys), size, 0.01)
@@ -162,7 +241,7 @@ def producing(tmp_path: Path) -> Producing:
 
 def test_many_who_ask_for_a_piece_have_it_made_once(producing: Producing) -> None:
     async def story() -> Desk:
-        desk = Desk(producing.store, [producing], limit=2**30)
+        desk = Desk(producing.store, [producing], limit=2**30, turns=3)
         pieces = [Piece(0, 0), Piece(0, 1), Piece(0, 0)]
         assert all(await asyncio.gather(*(desk.ensure(f"t{i}", p, PIECE) for i in range(5) for p in pieces)))
         assert await desk.ensure("late", Piece(0, 0), PIECE)
@@ -178,7 +257,7 @@ def test_many_who_ask_for_a_piece_have_it_made_once(producing: Producing) -> Non
 
 def test_a_broken_piece_is_made_again_and_counted(producing: Producing) -> None:
     async def story() -> Desk:
-        desk = Desk(producing.store, [producing], limit=2**30)
+        desk = Desk(producing.store, [producing], limit=2**30, turns=3)
         assert await desk.ensure("t", Piece(0, 0), PIECE)
         assert await desk.ensure("t", Piece(0, 0), 0, broken=True)
         return desk
@@ -190,23 +269,39 @@ def test_a_broken_piece_is_made_again_and_counted(producing: Producing) -> None:
 
 def test_a_full_store_gives_up_turns_that_no_running_trial_needs(producing: Producing) -> None:
     async def story() -> Desk:
-        desk = Desk(producing.store, [producing], limit=5 * PIECE * 512)  # of incompressible noise: four pieces
+        # Of noise, which nothing compresses: four pieces.
+        desk = Desk(producing.store, [producing], limit=5 * PIECE * 512, turns=3)
         for turn in (0, 1):
             for number in (0, 1):
                 assert await desk.ensure("ahead", Piece(turn, number), PIECE)
                 assert await desk.ensure("behind", Piece(0, number), PIECE)
-        assert not await desk.ensure("ahead", Piece(2, 0), PIECE)  # the one behind may read turn 0 once more
+        desk.started("new")
         desk.ended("behind")
+        assert not await desk.ensure("ahead", Piece(2, 0), PIECE)  # the new one is going to read turn 0
+        desk.ended("new")
+        assert await desk.ensure("new", Piece(0, 0), PIECE)  # its worker has not heard of its end yet
         assert await desk.ensure("ahead", Piece(2, 0), PIECE)
         return desk
 
     desk = asyncio.run(story())
     assert set(producing.store.sizes()) == {1, 2}
-    assert desk.stats().live == PIECE
+    assert desk.stats().reason == "teacher.store_mib is reached, and running trials need all that is stored"
+
+
+def test_pictures_of_new_parts_come_before_the_first_turn(producing: Producing) -> None:
+    async def story() -> None:
+        desk = Desk(producing.store, [producing], limit=3 * PIECE * 512, turns=3)
+        assert await desk.ensure("t", Piece(10**6, 0), PIECE)
+        assert await desk.ensure("t", Piece(10**6, 1), PIECE)
+        assert not await desk.ensure("u", Piece(0, 0), PIECE)  # the other one still trains its new parts
+        assert await desk.ensure("t", Piece(0, 0), PIECE)
+
+    asyncio.run(story())
+    assert set(producing.store.sizes()) == {0}
 
 
 def test_a_full_disk_stores_nothing(producing: Producing) -> None:
-    desk = Desk(producing.store, [producing], limit=2**30, least_free=2**62)
+    desk = Desk(producing.store, [producing], limit=2**30, turns=3, least_free=2**62)
     assert not asyncio.run(desk.ensure("t", Piece(0, 0), PIECE))
     assert producing.made == []
 
@@ -220,16 +315,16 @@ def test_a_producer_that_fails_leaves_the_trial_to_itself_and_does_better_next_t
         return await producing(piece)
 
     async def story() -> Desk:
-        desk = Desk(producing.store, [unsteady], limit=2**30)
+        desk = Desk(producing.store, [unsteady], limit=2**30, turns=3)
         assert not await desk.ensure("t", Piece(0, 0), PIECE)
         assert await desk.ensure("t", Piece(0, 0), PIECE)
         return desk
 
-    assert asyncio.run(story()).stats().live == PIECE
+    assert asyncio.run(story()).stats().reason == "x.jpg: is no picture that OpenCV can decode"
 
 
 def test_answers_left_from_before_are_taken(producing: Producing) -> None:
     asyncio.run(producing(Piece(0, 0)))
-    desk = Desk(producing.store, [producing], limit=2**30)
+    desk = Desk(producing.store, [producing], limit=2**30, turns=3)
     assert asyncio.run(desk.ensure("t", Piece(0, 0), PIECE))
     assert (desk.stats().made, desk.stats().hit_rate) == (0, 1.0)
