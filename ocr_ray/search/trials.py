@@ -101,7 +101,7 @@ def trials_table(trials: list[TrialSummary]) -> Table:
     for key in keys:
         table.add_column(key.replace(".", ".\n"), justify="right", no_wrap=True)  # keys are long, their values short
     table.add_column("epochs", justify="right")
-    table.add_column("hmean", justify="right")
+    table.add_column("hmean", justify="right", no_wrap=True)
     table.add_column("end", no_wrap=not any(t.reason for t in trials))
     table.add_column("seconds", justify="right")
     for t in trials:
