@@ -23,6 +23,8 @@ def main(config: str, space: str, *overrides: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     try:
         main(*sys.argv[1:])
     except UserError as e:

@@ -32,7 +32,7 @@ Config = Annotated[Path, typer.Argument(help="a recipe, e.g. configs/ppocrv3_det
 Name = Annotated[str | None, typer.Option(help="of the run and its folder in the storage; absent: recipe and time")]
 Weights = Annotated[Path, typer.Argument(help=".safetensors, .pdparams, .onnx, .npz or a checkpoint folder")]
 Model = Annotated[str | None, typer.Option(help="sub-model of the file: Student, Student2 or Teacher")]
-Labels = Annotated[Path, typer.Argument(help="a label file: path<TAB>JSON, one picture a line")]
+Labels = Annotated[Path, typer.Argument(help="a label file, one picture a line: path, tab, JSON")]
 Root = Annotated[Path | None, typer.Option(help="folder of the label file's paths; absent: its own folder")]
 
 
@@ -90,7 +90,8 @@ def tune_command(
 
     cfg = load_config(config, overrides or [])
     result = sweep(cfg, load_space(space, cfg), name=name, resume=resume)
-    Console(soft_wrap=True).print(result.table())
+    # Beside a terminal nobody's window is too narrow for it.
+    Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200).print(result.table())
     if result.taught is not None:
         typer.echo(result.taught.one_line())
     typer.echo(f"all runs: {result.ui_line}")

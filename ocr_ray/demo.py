@@ -6,6 +6,7 @@ weights do: it is no evidence that distillation gains, nor a ranking of weights.
 
 import json
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,7 +181,7 @@ def draw_findings(weights: Path, cml: CMLConfig, out: Path) -> Path:
 
 
 def _summary(result: PipelineResult, start: float, overview: Path, out: Path, seconds: float) -> None:
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
     stages = Table(title="hmean on val, by stage", box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left")
     stages.add_column("stage")
     stages.add_column("hmean", justify="right")

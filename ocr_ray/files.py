@@ -20,7 +20,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     aside = _aside(path)
     try:
+        aside.touch()
+        mode = aside.stat().st_mode  # as anybody's new file; some writers make one that only its owner can read
+        aside.unlink()
         yield aside
+        aside.chmod(mode)
         with aside.open("rb") as written:
             os.fsync(written.fileno())  # else a power cut may leave the new name on an empty file
         aside.replace(path)

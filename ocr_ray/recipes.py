@@ -1,9 +1,7 @@
 """From a config to what a run works with: nets with their weights, loss, data."""
 
-import multiprocessing
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import assert_never
 
@@ -16,6 +14,7 @@ from ocr_ray.data.batch import Batch, collate
 from ocr_ray.data.dataset import TrainDataset, TrainSampler
 from ocr_ray.data.decoded import decoded_store
 from ocr_ray.data.labels import Sample, read_label_files
+from ocr_ray.data.loaders import EndsWith, loader_processes
 from ocr_ray.data.normalize import NormalizeConfig, renormalize
 from ocr_ray.engine.loop import Training
 from ocr_ray.errors import ConfigError, DataError
@@ -160,6 +159,7 @@ def build_training(
         persistent_workers=cfg.data.num_workers > 0,
         pin_memory=device.type == "cuda",
         multiprocessing_context=loader_processes() if cfg.data.num_workers > 0 else None,
+        worker_init_fn=EndsWith(),
     )
     return Training(
         model=model,
@@ -177,18 +177,6 @@ def build_training(
         rank=rank,
         world_size=world_size,
     )
-
-
-def loader_processes() -> BaseContext:
-    """How loaders start: not forked from here, since OpenCV's and the collectives' threads do not survive a fork.
-
-    They are forked from a process that has done nothing but import what they need: four of them are there after 1.6 s
-    instead of 4.7 s in which each imports torch, and those of a later loader after 0.5 s.
-    """
-    context = multiprocessing.get_context("forkserver")
-    # `__main__` is Python's own default: loaders import it as well, and in a worker of Ray it is Ray.
-    context.set_forkserver_preload(["__main__", "ocr_ray.data.dataset"])
-    return context
 
 
 def _read(cfg: RecipeConfig, key: str, files: tuple[str, ...], ratios: tuple[float, ...]) -> list[Sample]:

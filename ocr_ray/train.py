@@ -27,7 +27,7 @@ from ocr_ray.config import (
     with_paths_resolved,
 )
 from ocr_ray.data.check import check_samples
-from ocr_ray.errors import ClusterError, RunError
+from ocr_ray.errors import ClusterError, DataError, RunError
 from ocr_ray.files import write_text
 from ocr_ray.prestart import WORKER_MARK
 from ocr_ray.progress import LiveFeed, ProgressEvent
@@ -210,7 +210,17 @@ def announce(cfg: RecipeConfig, live: LiveFeed) -> None:
         live.console.print(coverage_table(built.coverage))
     for note in built.notes:
         live.say(f"note: {note}")
-    live.say(f"data: {check_samples(read_train(cfg), read_val(cfg)).one_line()}")
+    train, val = read_train(cfg), read_val(cfg)
+    report = check_samples(train, val)
+    live.say(f"data: {report.one_line()}")
+    unreadable = report.unreadable()
+    for name, samples, share in (("train", train, cfg.data.max_failed), ("val", val, 1.0)):
+        missing = [s for s in samples if (s.name or str(s.image)) in unreadable]
+        if len(missing) > share * len(samples) or len(missing) == len(samples):
+            raise DataError(
+                f"data.{name}: {len(missing)} of {len(samples)} pictures cannot be read, the first: "
+                f"{missing[0].image}; are the labels' paths relative to another folder (data.root)?"
+            )
 
 
 def open_tracker(cfg: RecipeConfig, folder: Path, live: LiveFeed) -> Tracker:

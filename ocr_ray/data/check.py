@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from ocr_ray.data.check_report import SIDE_BINS_PX, CheckReport, Finding, SetCounts, Severity
+from ocr_ray.data.check_report import SIDE_BINS_PX, UNREADABLE, CheckReport, Finding, SetCounts, Severity
 from ocr_ray.data.images import read_image
 from ocr_ray.data.labels import Sample, label_lines, parse_line
 from ocr_ray.data.reduced import read_jpeg_header
@@ -165,9 +165,7 @@ def _image_findings(entries: Sequence[_Entry], sizes: dict[Path, tuple[int, int]
     for entry in entries:
         size = sizes.get(entry.sample.image)
         if isinstance(size, str):
-            findings.append(
-                Finding("dropped", "pictures that cannot be read", entry.where, f"{entry.sample.image} {size}")
-            )
+            findings.append(Finding("dropped", UNREADABLE, entry.where, f"{entry.sample.image} {size}"))
         if not entry.sample.polygons:
             findings.append(Finding("info", "images without text, used as negatives", entry.where))
         elif entry.sample.ignore.all():

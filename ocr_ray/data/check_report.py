@@ -11,6 +11,8 @@ from rich.text import Text
 Severity = Literal["dropped", "warning", "info"]
 """`dropped`: training or evaluation would refuse it or leave it out. `warning`: used, but look at it. `info`."""
 
+UNREADABLE = "pictures that cannot be read"
+"""Kind of the findings of that sort."""
 SIDE_BINS_PX = (0, 8, 16, 32, 64, 128)
 _SHOWN = 5
 
@@ -56,6 +58,10 @@ class CheckReport:
     def would_drop(self) -> bool:
         """Whether anything would be refused or left out."""
         return any(finding.severity == "dropped" for finding in self.findings)
+
+    def unreadable(self) -> set[str]:
+        """Where the pictures are named that cannot be read, as the labels have them."""
+        return {finding.where for finding in self.findings if finding.kind == UNREADABLE}
 
     def one_line(self) -> str:
         """Counts, then each kind of drop and warning with its number and first place."""

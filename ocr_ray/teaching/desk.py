@@ -63,6 +63,8 @@ class TeachingStats:
         """For a person."""
         if not self.read + self.live:
             return "teacher: its answers were not asked for"
+        if not self.made + self.live:
+            return f"teacher: had answered all {self.read} pictures before, and looked at none"
         line = (
             f"teacher: looked at {self.made} pictures in {self.seconds:.0f} s for {self.read} answers "
             f"(hit rate {self.hit_rate:.0%}), which saved about {self.seconds_saved:.0f} s of it"

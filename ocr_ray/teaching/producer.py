@@ -13,9 +13,10 @@ from ocr_ray.config import CMLConfig, recipe_from_plain
 from ocr_ray.data.batch import Batch, Key, collate
 from ocr_ray.data.dataset import TrainDataset
 from ocr_ray.data.decoded import decoded_store
+from ocr_ray.data.loaders import EndsWith, loader_processes
 from ocr_ray.engine.teacher import Teacher, fingerprints
 from ocr_ray.engine.teacher_store import Answer, BrokenPiece, Piece, TeacherStore, Turns
-from ocr_ray.recipes import load_teacher, loader_processes, read_train
+from ocr_ray.recipes import load_teacher, read_train
 
 BATCH = 8
 """Pictures that go to the device together; the net still sees them one at a time."""
@@ -75,6 +76,7 @@ class PieceMaker:
             num_workers=workers,
             persistent_workers=workers > 0,
             multiprocessing_context=loader_processes() if workers else None,
+            worker_init_fn=EndsWith(),
         )
 
     def make(self, piece: Piece) -> Made:

@@ -123,6 +123,13 @@ def test_a_store_that_cannot_be_leaves_the_name_free(cfg: RecipeConfig) -> None:
     assert not (Path(cfg.ray.storage) / "elsewhere").exists()
 
 
+def test_pictures_that_are_not_there_are_told_before_anything_starts(cfg: RecipeConfig, tmp_path: Path) -> None:
+    elsewhere = override(cfg, [f"data.root={tmp_path}"])
+    with pytest.raises(DataError, match=r"data\.train: 12 of 12 pictures cannot be read, .*\(data\.root\)\?"):
+        train(elsewhere, "lost", live=Watched())
+    assert not (Path(cfg.ray.storage) / "lost").exists()
+
+
 def test_two_workers_train_one_net(cfg: RecipeConfig, small_set: Path) -> None:
     result = train(override(cfg, ["ray.num_workers=2", "data.batch_size=1"]), "two", live=Watched())
     run = run_of(cfg, "two")

@@ -72,3 +72,11 @@ def test_the_digest_is_sha256(tmp_path: Path) -> None:
     path = tmp_path / "abc"
     path.write_bytes(b"abc")
     assert file_digest(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_whole_file_can_be_read_by_whoever_may_read_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    with whole_file(tmp_path / "x.bin") as aside:
+        aside.touch(mode=0o600)
+        aside.write_bytes(b"x")
+    assert (tmp_path / "x.bin").stat().st_mode == (tmp_path / "plain").stat().st_mode
