@@ -197,7 +197,7 @@ def _student(cfg: RecipeConfig, name: str) -> tuple[Detector, frozenset[str], li
         return detector, frozenset(), [], []
     file = read_weights(Path(wanted.weights))
     taken = file.pick(wanted.model, (name, *SUB_MODELS))
-    coverage = load_file(detector, file, name, taken, wanted.may_be_new, said_by="student.model")
+    coverage = load_file(detector, file, name, taken, wanted.may_be_new, keys="student")
     notes = _hold_against_card(cfg, file, taken, coverage)
     parameters = {n for n, _ in detector.named_parameters()}
     return detector, frozenset(f"{name}.{n}" for n in parameters & set(coverage.new)), [coverage], notes

@@ -101,9 +101,9 @@ def train(
         best = Path(last["best_path"])
         run.artifact(best.parent, "best")
         live.put(ProgressEvent(name, "done", hmean=last["hmean.best"]))
-        if last[DIAGNOSIS]:
+        if last[DIAGNOSIS] and not last["hmean.best"]:
             run.tags({"diagnosis": last[DIAGNOSIS]})
-            live.say(f"val: hmean {last['hmean.best']:.4f}; {last[DIAGNOSIS]}")
+            live.say(f"val: hmean 0: {last[DIAGNOSIS]}")
         say_if_below_start(last["hmean.best"], start, live)
         live.say(f"runs to compare: {tracker.ui_line}")
     return TrainResult(name, folder, last["hmean.best"], best, last["epoch"])

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from ocr_ray.errors import WeightsError
 
+PROBE_PX = 64
+"""Side of the first picture that a net is tried on, where it does not fix it."""
+
 
 class OnnxDetector(nn.Module):
     """A net whose one input are pictures `(N, 3, H, W)` and whose first output is their probability map.
@@ -15,8 +18,8 @@ class OnnxDetector(nn.Module):
     onnxruntime runs it, on a GPU where its build can, else on as many CPU threads as PyTorch has when this is made. It
     has no parameters in PyTorch's eyes, cannot be trained, and its normalisation is the caller's to know.
 
-    Raises: WeightsError when the file cannot be run, or when the package `onnxruntime` is not installed (extra
-        `ocr-ray[onnx]`).
+    Raises: WeightsError when the file cannot be run or answers a black picture by something else than its probability
+        map, or when the package `onnxruntime` is not installed (extra `ocr-ray[onnx]`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,6 +41,13 @@ class OnnxDetector(nn.Module):
         except Exception as e:  # its errors have no class in common
             raise WeightsError(f"{path}: onnxruntime cannot run it: {' '.join(str(e).split())[:200]}") from e
         self._path, self._input = path, given.name
+        sides = [side if isinstance(side, int) else PROBE_PX for side in given.shape[2:]]
+        try:
+            self.shrink_map(torch.zeros(1, 3, *sides))  # now, and not when trials have started
+        except WeightsError:
+            raise
+        except Exception as e:
+            raise WeightsError(f"{path}: takes no picture (1, 3, H, W): {' '.join(str(e).split())[:200]}") from e
 
     def shrink_map(self, images: Tensor) -> Tensor:
         """Probabilities `(N, H, W)` float32 of pictures `(N, 3, H, W)`, on their device.

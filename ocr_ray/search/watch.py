@@ -180,7 +180,7 @@ class SweepWatch(tune.Callback):
         run = self._runs[summary.trial_id]
         run.tags({"end": summary.end, "stopped_early": str(summary.end == "stopped early").lower()})
         diagnosis = self.diagnosis_of(summary.trial_id)
-        if diagnosis:
+        if diagnosis and not summary.hmean:
             run.tags({"diagnosis": diagnosis})
         if summary.reason:
             run.tags({"reason": summary.reason})

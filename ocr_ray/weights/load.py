@@ -103,6 +103,7 @@ def load_into(
     what: str,
     may_be_new: Sequence[str] = (),
     may_be_left: Sequence[str] = (),
+    keys: str = "",
 ) -> Coverage:
     """Copies every array into the parameter or running statistic of its name; all of them, or none.
 
@@ -110,7 +111,8 @@ def load_into(
 
     Args: arrays under our names, of one net. `what` names file and net in errors and tables. `may_be_new` are dotted
         prefixes (`head.thresh`) under which nothing need match: what does not keeps its values. `may_be_left` are
-        names in `arrays` that the net may lack.
+        names in `arrays` that the net may lack. `keys` is the group of the config's keys that say all this, e.g.
+        `student`, for errors that name one.
     Raises: WeightsError in one line when a name is missing, unexpected or misshapen and not under `may_be_new`, with
         what prefix would have made names match; when a prefix names no part of the net; when a value is not finite.
     """
@@ -126,7 +128,7 @@ def load_into(
     left = [name for name in may_be_left if name in found and name not in expected]
     coverage = compare(expected, found, what, may_be_new, left)
     if not coverage.whole:
-        raise WeightsError(f"{what}: {coverage.faults.one_line()}{_hint(coverage.faults)}")
+        raise WeightsError(f"{what}: {coverage.faults.one_line()}{_hint(coverage.faults, keys)}")
     if not coverage.matched:
         raise WeightsError(f"{what}: nothing matched; {coverage.one_line()}")
     broken = [name for name in coverage.matched if not np.isfinite(arrays[name]).all()]
@@ -145,12 +147,12 @@ def load_file(
     model: str | None = None,
     may_be_new: Sequence[str] = (),
     preferred: Sequence[str] = SUB_MODELS,
-    said_by: str = "",
+    keys: str = "",
 ) -> Coverage:
     """One sub-model of `file` into `module`, which `name` names in errors and tables.
 
-    Args: model: which sub-model; absent: the first of `preferred` that the file holds, or its only net. said_by: what
-        the user says it by, e.g. `student.model`.
+    Args: model: which sub-model; absent: the first of `preferred` that the file holds, or its only net. keys: as in
+        `load_into`.
     Raises: WeightsError as `load_into`; where another sub-model of the file would have fitted, it says so.
     """
     taken = file.pick(model, preferred)
@@ -159,12 +161,12 @@ def load_file(
     # A classification net's squeeze-excite has no place in a student without: the reference leaves it out as well.
     spare = [n for n in arrays if ".mid_se." in n] if file.is_bare_backbone else []
     try:
-        return load_into(module, arrays, what, may_be_new, spare)
+        return load_into(module, arrays, what, may_be_new, spare, keys)
     except WeightsError as e:
         fitting = [other for other in file.arrays if other != taken and _fits(module, file.arrays[other], may_be_new)]
         if not fitting:
             raise
-        by = f" ({said_by}={fitting[0]})" if said_by else ""
+        by = f" ({keys}.model={fitting[0]})" if keys else ""
         raise WeightsError(f"{e}; the file's {' or '.join(fitting)} would have matched{by}") from e
 
 
@@ -173,7 +175,7 @@ def _fits(module: nn.Module, arrays: Arrays, may_be_new: Sequence[str]) -> bool:
     return compare(expected, {name: array.shape for name, array in arrays.items()}, "", may_be_new).whole
 
 
-def _hint(faults: Coverage) -> str:
+def _hint(faults: Coverage, keys: str) -> str:
     """What would have helped: a prefix that, taken away or put in front, makes names match; or leave to be new."""
     away = Counter(_before(name, faults.missing) for name in faults.unexpected)
     front = Counter(_before(name, faults.unexpected) for name in faults.missing)
@@ -183,7 +185,8 @@ def _hint(faults: Coverage) -> str:
                 return f"; {count} would have matched {words} {prefix!r}"
     parts = sorted({".".join(name.split(".")[:2]) for name in faults.missing})
     if len(parts) <= 2 and not faults.unexpected and not faults.misshapen:
-        return f"; to start {' and '.join(parts)} anew, say that it may be new"
+        by = f" ({keys}.may_be_new=[{','.join(parts)}])" if keys else ""
+        return f"; to start {' and '.join(parts)} anew, say that it may be new{by}"
     return ""
 
 

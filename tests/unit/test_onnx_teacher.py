@@ -83,9 +83,19 @@ def test_renormalising_is_exact() -> None:
 
 @pytest.mark.parametrize(("last", "stride"), [("Identity", 1), ("Sigmoid", 2)])
 def test_one_that_answers_something_else_is_refused(tmp_path: Path, last: str, stride: int) -> None:
-    net = OnnxDetector(detector_file(tmp_path, last, stride))
-    with pytest.raises(WeightsError, match=r"detector\.onnx: answered .* expected probabilities \(3, 1, 32, 64\)"):
-        net.shrink_map(normalize(pictures(), HALF))
+    """When it is loaded: before anything has started. The one that answers black by 0 is found out later."""
+    with pytest.raises(WeightsError, match=r"detector\.onnx: answered .* expected probabilities \(\d, 1, \d+, 64\)"):
+        OnnxDetector(detector_file(tmp_path, last, stride)).shrink_map(normalize(pictures(), HALF))
+
+
+def test_one_that_takes_no_pictures_is_refused(tmp_path: Path) -> None:
+    path = detector_file(tmp_path)
+    model = onnx.load(str(path))
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((1, 4, 3, 3), np.float32), "w"))
+    onnx.save(model, str(path))
+    with pytest.raises(WeightsError, match=r"detector\.onnx: takes no picture \(1, 3, H, W\): "):
+        OnnxDetector(path)
 
 
 def test_a_file_that_cannot_be_run_is_one_line(tmp_path: Path) -> None:

@@ -157,3 +157,11 @@ def test_the_same_config_builds_the_same_nets() -> None:
     assert same(one, arrays_of(other))
     third = build_model(with_values(StudentConfig(), {"run.seed": 7}, "t")).model
     assert not same(third, arrays_of(one))
+
+
+def test_a_branch_that_the_file_lacks_is_answered_by_the_key_that_lets_it_be_new(tmp_path: Path) -> None:
+    file = tmp_path / "student.pdparams"
+    arrays = {k: v.numpy() for k, v in Detector(DetectorConfig()).state_dict().items() if "thresh" not in k}
+    write_weights(file, {"": {k: v for k, v in arrays.items() if not k.endswith("num_batches_tracked")}}, {})
+    with pytest.raises(WeightsError, match=r"say that it may be new \(student\.may_be_new=\[head\.thresh\]\)$"):
+        build_model(with_values(StudentConfig(), {"student.weights": str(file)}, "t"))
