@@ -22,8 +22,9 @@ from ocr_ray.models.resnet_vd import ResNetVdConfig
 from ocr_ray.recipes import build_model, build_training, read_train
 from ocr_ray.teaching.client import SharedTeacher
 from ocr_ray.teaching.desk import Desk
-from ocr_ray.teaching.identity import answers_digest, teacher_threads, why_not_shared
+from ocr_ray.teaching.identity import INGREDIENTS, answers_digest, teacher_threads, why_not_shared
 from ocr_ray.teaching.producer import Made, PieceMaker, build_teacher
+from ocr_ray.typed import flatten
 
 CPU = torch.device("cpu")
 
@@ -205,6 +206,36 @@ def test_a_picture_or_label_that_changed_is_another_digest(cfg: CMLConfig, tmp_p
     assert answers_digest(cfg, [dataclasses.replace(samples[0], image=touched), *samples[1:]], "cpu", 1) != before
 
 
+def test_a_teacher_whose_weights_changed_under_the_same_name_is_another_digest(
+    cfg: CMLConfig, teacher_file: Path, tmp_path: Path
+) -> None:
+    def digest(file: Path) -> str:
+        named = override(cfg, [f"teacher.weights={file}"])
+        assert isinstance(named, CMLConfig)
+        return answers_digest(named, read_train(named), "cpu", 1)
+
+    copy = tmp_path / "teacher.safetensors"
+    copy.write_bytes(teacher_file.read_bytes())
+    assert digest(copy) == digest(teacher_file)
+    content = bytearray(copy.read_bytes())
+    content[-1] ^= 1
+    copy.write_bytes(content)
+    assert digest(copy) != digest(teacher_file)
+
+
+def test_each_key_near_the_teacher_is_decided_upon() -> None:
+    """A key that is new here decides an answer, and then belongs among the ingredients, or it does not."""
+    idle = (
+        *("data.val", "data.val_size", "data.batch_size", "data.epoch_size", "data.num_workers", "data.cache_mib"),
+        *("data.max_failed", "data.targets"),
+        *("run.new_parts_steps", "run.evaluate_start"),
+        *("teacher.shared", "teacher.store", "teacher.store_mib", "teacher.producers", "teacher.gpus_per_producer"),
+    )
+    keys = [key for key in flatten(CMLConfig()) if key.split(".")[0] in ("data", "run", "teacher")]
+    undecided = [key for key in keys if not any(f"{key}.".startswith(f"{known}.") for known in (*idle, *INGREDIENTS))]
+    assert undecided == []
+
+
 def test_what_moves_the_answers_is_not_shared_and_says_why(cfg: CMLConfig) -> None:
     assert why_not_shared(cfg, ["optim.lr", "loss.distill.weight", "data.batch_size"]) is None
     assert "data.augment.scale_max is searched" in str(why_not_shared(cfg, ["optim.lr", "data.augment.scale_max"]))
@@ -328,3 +359,28 @@ def test_answers_left_from_before_are_taken(producing: Producing) -> None:
     desk = Desk(producing.store, [producing], limit=2**30, turns=3)
     assert asyncio.run(desk.ensure("t", Piece(0, 0), PIECE))
     assert (desk.stats().made, desk.stats().hit_rate) == (0, 1.0)
+
+
+def test_two_desks_of_two_sweeps_may_work_on_one_store(producing: Producing) -> None:
+    """Each sees what the other has made; where one has taken a turn out, the other has it made again."""
+    other = Producing(TeacherStore(producing.store.place, "digest"), producing.turns)
+
+    async def story() -> tuple[Desk, Desk]:
+        one = Desk(producing.store, [producing], limit=2**30, turns=9)
+        two = Desk(other.store, [other], limit=5 * PIECE * 512, turns=9)
+        pieces = [Piece(turn, number) for turn in (0, 1) for number in (0, 1)]
+        assert all(await asyncio.gather(*(desk.ensure("t", p, PIECE) for p in pieces for desk in (one, two))))
+        for piece in pieces:
+            keys = producing.turns.keys_of(piece)
+            answers = producing.store.read(piece, keys)
+            assert answers is not None
+            assert len(answers) == len(keys)
+        assert await two.ensure("t", Piece(2, 0), PIECE)  # full: turn 0 is taken out
+        assert producing.store.read(Piece(0, 0), producing.turns.keys_of(Piece(0, 0))) is None
+        assert await one.ensure("late", Piece(0, 0), PIECE)
+        assert producing.store.read(Piece(0, 0), producing.turns.keys_of(Piece(0, 0))) is not None
+        return one, two
+
+    one, two = asyncio.run(story())
+    assert producing.made[-1] == Piece(0, 0)
+    assert (one.stats().reason, two.stats().reason) == ("", "")
