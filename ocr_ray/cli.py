@@ -98,6 +98,40 @@ def tune_command(
     typer.echo(f"hmean {result.hmean:.4f}  {result.best}")
 
 
+@app.command("pipeline")
+def pipeline_command(
+    config: Annotated[Path, typer.Argument(help="a pipeline, e.g. configs/pipelines/ppocrv3_det.yaml")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="key=value of both recipes; dml.key=value, cml.key=value of one", metavar="KEY=VALUE..."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="the best student's file, its card beside it")] = Path(
+        "student.safetensors"
+    ),
+) -> None:
+    """Teacher by DML, sweep of students under it by CML, the best student's file: everything in one command.
+
+    The same command again goes on where it was stopped, and takes what has ended as it is.
+
+    Example: `ocr-ray pipeline configs/pipelines/ppocrv3_det.yaml data.train=train.txt data.val=val.txt`
+    """
+    from ocr_ray.pipeline import run_pipeline
+    from ocr_ray.progress import LiveFeed
+    from ocr_ray.stages import load_stages
+
+    stages = load_stages(config, overrides or [])
+    with LiveFeed() as live:
+        result = run_pipeline(stages, out, live)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+    console.print(result.table())
+    console.print()
+    console.print(result.sweep.table())
+    if result.sweep.taught is not None:
+        typer.echo(result.sweep.taught.one_line())
+    typer.echo(f"all runs: {result.sweep.ui_line}")
+    typer.echo(f"hmean {result.evaluation.score.hmean:.4f}  {result.student}")
+
+
 @app.command("eval")
 def eval_command(
     weights: Weights,

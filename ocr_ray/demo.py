@@ -27,6 +27,7 @@ from ocr_ray.pipeline import PipelineResult, run_pipeline
 from ocr_ray.progress import LiveFeed
 from ocr_ray.recipes import read_train, read_val
 from ocr_ray.spaces import space_from_plain
+from ocr_ray.stages import Stages
 from ocr_ray.typed import with_values
 from ocr_ray.visualize import contact_sheet, draw_regions, side_by_side
 
@@ -90,7 +91,8 @@ def run_demo(
             write_text(out / f"{cfg.recipe}.yaml", to_yaml(cfg))
         # JSON is YAML: the file is what `ocr-ray tune` takes
         write_text(out / "space.yaml", json.dumps(SPACE, indent=2) + "\n")
-        result = run_pipeline(dml, cml, space_from_plain(SPACE, cml, "demo"), out / "student.safetensors", live)
+        stages = Stages(dml, cml, space_from_plain(SPACE, cml, "demo"))
+        result = run_pipeline(stages, out / "student.safetensors", live)
         live.stage("drawing")
         overview = draw_findings(result.student, cml, out / "pictures")
         start = score_random(cml)
@@ -182,6 +184,7 @@ def draw_findings(weights: Path, cml: CMLConfig, out: Path) -> Path:
 
 def _summary(result: PipelineResult, start: float, overview: Path, out: Path, seconds: float) -> None:
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+    assert result.teacher is not None
     stages = Table(title="hmean on val, by stage", box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left")
     stages.add_column("stage")
     stages.add_column("hmean", justify="right")

@@ -1,53 +1,109 @@
-"""The main job: a teacher by DML, a sweep of CML trials under it, the best student's file, and what it reaches."""
+"""The main job: a teacher by DML, a sweep of CML students under it, the best student's file, and what it reaches.
+
+Each stage lies in a folder whose name follows from its inputs. So the same command again takes finished stages as they
+are and goes on with one that was interrupted, and a changed input is another folder.
+"""
 
 import dataclasses
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich.table import Table
 
-from ocr_ray.config import CMLConfig, DMLConfig
+from ocr_ray.config import CMLConfig, RecipeConfig, with_paths_resolved
 from ocr_ray.engine.evaluate import EvalConfig, Evaluation, evaluate
 from ocr_ray.errors import RunError
-from ocr_ray.files import whole_file
+from ocr_ray.files import whole_file, write_text
 from ocr_ray.model_card import load_detector
 from ocr_ray.progress import LiveFeed
 from ocr_ray.recipes import read_val
 from ocr_ray.session import connected
 from ocr_ray.spaces import SearchSpace
-from ocr_ray.train import TrainResult, train
-from ocr_ray.tune import SweepResult, sweep
+from ocr_ray.stages import Stages, stage_name
+from ocr_ray.train import CONFIG_FILE, TrainResult, finished_run, train
+from ocr_ray.tune import SweepResult, finished_sweep, sweep
+from ocr_ray.typed import with_values
 
 
 @dataclass(frozen=True)
 class PipelineResult:
     """Both stages, and the file that is the point of it all, evaluated as it lies on disk."""
 
-    teacher: TrainResult
+    teacher: TrainResult | SweepResult | None
+    """None where the config named a teacher."""
     sweep: SweepResult
     student: Path
+    """Its card lies beside it as JSON."""
     evaluation: Evaluation
 
+    def table(self) -> Table:
+        """A row for each stage, for the terminal."""
+        table = Table(title="hmean on val, by stage", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.title_justify = "left"
+        table.add_column("stage")
+        table.add_column("hmean", justify="right")
+        table.add_column("folder", overflow="fold")
+        if self.teacher is not None:
+            swept = " of a sweep" if isinstance(self.teacher, SweepResult) else ""
+            table.add_row(f"teacher, the better of a DML pair{swept}", f"{self.teacher.hmean:.4f}", self.teacher.name)
+        table.add_row("best student of the sweep, from its file", f"{self.evaluation.score.hmean:.4f}", self.sweep.name)
+        return table
 
-def run_pipeline(
-    dml: DMLConfig, cml: CMLConfig, space: SearchSpace, student: Path, live: LiveFeed, name: str | None = None
-) -> PipelineResult:
+
+def run_pipeline(stages: Stages, student: Path, live: LiveFeed) -> PipelineResult:
     """Trains the teacher pair, searches the students under the better of the two, writes the winner to `student`.
 
-    Args: name is the stem of the run's and the sweep's folders in `ray.storage`, by default the time.
+    What is there of an earlier call with the same inputs is taken; what was interrupted goes on.
+
     Raises: RunError when the written file does not reach the hmean that its trial reported; else as `train`, `sweep`.
     """
-    name = name or time.strftime("%Y%m%d-%H%M%S")
-    with connected(dml.ray):
-        teacher = train(dml, name=f"teacher-{name}", live=live)
-        live.say(f"teacher: hmean {teacher.hmean:.4f}, {teacher.best}")
-        cml = dataclasses.replace(cml, teacher=dataclasses.replace(cml.teacher, weights=str(teacher.best)))
-        found = sweep(cml, space, name=f"sweep-{name}", live=live)
+    dml, cml = (with_paths_resolved(cfg, Path.cwd()) for cfg in (stages.dml, stages.cml))
+    assert isinstance(cml, CMLConfig)
+    with connected(cml.ray):
+        teacher = None
+        if cml.teacher.weights is None:
+            teacher = _teacher(dml, stages.teacher_space, live)
+            live.say(f"teacher: hmean {teacher.hmean:.4f}, {teacher.best}")
+            cml = dataclasses.replace(cml, teacher=dataclasses.replace(cml.teacher, weights=str(teacher.best)))
+        found = _swept("students", cml, stages.space, live)
     with whole_file(student) as aside:
         shutil.copyfile(found.best, aside)
+    write_text(student.with_suffix(".json"), found.best.with_suffix(".json").read_text())
     return PipelineResult(teacher, found, student, evaluate_winner(student, found.hmean, cml))
+
+
+def _teacher(cfg: RecipeConfig, space: SearchSpace | None, live: LiveFeed) -> TrainResult | SweepResult:
+    if space is not None:
+        return _swept("teachers", cfg, space, live)
+    name = stage_name("teacher", cfg, None)
+    folder = Path(cfg.ray.storage) / name
+    done = finished_run(cfg, folder)
+    if done is not None:
+        live.say(f"{name}: is there already, trained with these inputs")
+        return done
+    return train(cfg, name, resume=_begun(folder), live=live)
+
+
+def _swept(what: str, cfg: RecipeConfig, space: SearchSpace, live: LiveFeed) -> SweepResult:
+    # As `sweep` itself sees the config, so that it takes its own folder for the same one.
+    name = stage_name(what, with_values(cfg, space.fixed, space.source), space)
+    folder = Path(cfg.ray.storage) / name
+    done = finished_sweep(folder)
+    if done is not None:
+        live.say(f"{name}: is there already, searched with these inputs")
+        return done
+    return sweep(cfg, space, name, resume=_begun(folder), live=live)
+
+
+def _begun(folder: Path) -> bool:
+    """Whether there is something to go on with. A folder without a config holds nothing yet, and makes way."""
+    if (folder / CONFIG_FILE).exists():
+        return True
+    if folder.exists():
+        shutil.rmtree(folder)
+    return False
 
 
 def evaluate_winner(student: Path, hmean: float, cfg: CMLConfig) -> Evaluation:

@@ -109,6 +109,14 @@ def train(
     return TrainResult(name, folder, last["hmean.best"], best, last["epoch"])
 
 
+def finished_run(cfg: RecipeConfig, folder: Path) -> TrainResult | None:
+    """What `train` gave for the run in `folder`; None where it has not come to its end, or its weights are gone."""
+    last = next(reversed(list(read_reports(folder))), None)
+    if last is None or last["epoch"] < cfg.optim.epochs or not Path(last["best_path"]).exists():
+        return None
+    return TrainResult(folder.name, folder, last["hmean.best"], Path(last["best_path"]), last["epoch"])
+
+
 def build_trainer(
     cfg: RecipeConfig,
     name: str,

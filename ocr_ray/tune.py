@@ -6,6 +6,7 @@ process that starts a training run of its own, whose workers hold the CPUs and G
 
 import contextlib
 import dataclasses
+import json
 import logging
 import os
 import signal
@@ -23,6 +24,7 @@ from rich.table import Table
 
 from ocr_ray.config import RecipeConfig, config_digest, to_yaml, with_paths_resolved
 from ocr_ray.errors import RunError
+from ocr_ray.files import write_text
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
 from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
@@ -42,6 +44,8 @@ from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_t
 from ocr_ray.typed import to_plain, with_values
 
 TUNES_FOLDER = "tune"
+RESULT_FILE = "result.json"
+"""In a sweep's folder once it has ended."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def sweep(
         parent.tags({"best_trial": str(best.number), "best_trial_id": best.trial_id})
         parent.artifact(Path(best.best).parent, "best")
         say_if_below_start(best.hmean, start, live)
-    return SweepResult(
+    result = SweepResult(
         name,
         folder,
         best.hmean,
@@ -135,6 +139,46 @@ def sweep(
         time.monotonic() - began,
         taught,
     )
+    _write_result(result)
+    return result
+
+
+def finished_sweep(folder: Path) -> SweepResult | None:
+    """What `sweep` gave for the sweep in `folder`; None where it has not come to its end, or its weights are gone."""
+    written = folder / RESULT_FILE
+    if not written.exists():
+        return None
+    plain = json.loads(written.read_text())
+    book = TrialBook(folder, {})
+    book.load()
+    best = book.of(plain["best_trial_id"])
+    if best is None or not Path(plain["best"]).exists():
+        return None
+    taught = TeachingStats(**plain["taught"]) if plain["taught"] else None
+    return SweepResult(
+        folder.name,
+        folder,
+        plain["hmean"],
+        Path(plain["best"]),
+        best,
+        tuple(book.trials),
+        plain["ui_line"],
+        plain["seconds"],
+        taught,
+    )
+
+
+def _write_result(result: SweepResult) -> None:
+    """What the trials' book does not hold, for `finished_sweep`."""
+    plain = {
+        "hmean": result.hmean,
+        "best": str(result.best),
+        "best_trial_id": result.best_trial.trial_id,
+        "ui_line": result.ui_line,
+        "seconds": result.seconds,
+        "taught": dataclasses.asdict(result.taught) if result.taught else None,
+    }
+    write_text(result.folder / RESULT_FILE, json.dumps(plain, indent=1))
 
 
 def _run_tune(

@@ -11,8 +11,8 @@ import torch
 
 from ocr_ray.config import CMLConfig
 from ocr_ray.data.labels import Sample, data_digest
-from ocr_ray.files import file_digest
 from ocr_ray.typed import flatten
+from ocr_ray.weights.load import weights_digest
 
 INGREDIENTS = (
     *("data.train", "data.ratios", "data.root", "data.augment", "data.normalize"),
@@ -61,7 +61,7 @@ def answers_digest(cfg: CMLConfig, samples: Sequence[Sample], device: str, threa
     plain = {
         "format": FORMAT,
         "config": {key: str(value) for key, value in sorted(chosen.items())},
-        "teacher": _weights_digest(Path(cfg.teacher.weights)),
+        "teacher": _teacher_digest(Path(cfg.teacher.weights)),
         "labels": data_digest(samples),
         "pictures": _pictures_digest(samples),
         "computed": [device, *(on_cpu if device == "cpu" else ()), *(version(name) for name in PACKAGES)],
@@ -69,12 +69,9 @@ def answers_digest(cfg: CMLConfig, samples: Sequence[Sample], device: str, threa
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _weights_digest(path: Path) -> str:
-    if path.is_dir():  # a checkpoint
-        return " ".join(file_digest(file) for file in sorted(path.glob("*.safetensors")))
-    if path.suffix == ".onnx":
-        return f"{file_digest(path)} onnxruntime {version('onnxruntime')}"
-    return file_digest(path)
+def _teacher_digest(path: Path) -> str:
+    digest = weights_digest(path)
+    return f"{digest} onnxruntime {version('onnxruntime')}" if path.suffix == ".onnx" else digest
 
 
 def _pictures_digest(samples: Sequence[Sample]) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ocr_ray.errors import WeightsError
+from ocr_ray.files import file_digest
 from ocr_ray.weights.coverage import Coverage, compare, is_under, shortened
 from ocr_ray.weights.keymap import bare_backbone, to_ours
 from ocr_ray.weights.onnx_in import read_onnx
@@ -95,6 +96,11 @@ def read_weights(path: Path) -> WeightsFile:
         raise WeightsError(f"{path}: holds no arrays")
     dropped = tuple(name for name, new_name in renamed.items() if new_name is None)
     return WeightsFile(path, path.suffix, arrays, metadata, dropped, is_bare_backbone=bare is not None)
+
+
+def weights_digest(path: Path) -> str:
+    """SHA-256 of a file of weights, or of the one in a checkpoint's folder. Raises: OSError where it is not there."""
+    return file_digest(path / CHECKPOINT_FILE if path.is_dir() else path)
 
 
 def load_into(

@@ -47,7 +47,13 @@ def cfg(tmp_path: Path) -> CMLConfig:
     settings = [
         *(f"data.train=[{train}]", f"data.val=[{val}]", f"ray.storage={tmp_path}/runs", "ray.num_workers=2"),
         *(f"teacher.weights={tmp_path}/teacher.safetensors", "run.evaluate_start=false", f"optim.epochs={EPOCHS}"),
-        *("ray.cpus_per_worker=0.45", "data.epoch_size=64", "sweep.trials=2", "sweep.scheduler=none", "sweep.searcher=random"),
+        *(
+            "ray.cpus_per_worker=0.45",
+            "data.epoch_size=64",
+            "sweep.trials=2",
+            "sweep.scheduler=none",
+            "sweep.searcher=random",
+        ),
     ]
     changed = override(cfg, settings)
     assert isinstance(changed, CMLConfig)
