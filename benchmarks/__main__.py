@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks import (
@@ -49,6 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ocr_ray_bench_") as folder:
         rows = measure(arguments.quick, arguments.only, Path(folder), Console(stderr=True))
     console.print(table(rows, f"{command()}: {time.monotonic() - started:.0f} s on {describe()}"))
+    console.print(notes(rows))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps([plain(row) for row in rows], indent=2) + "\n", encoding="utf-8")
 
@@ -87,13 +89,24 @@ def plain(row: Row) -> dict[str, object]:
 
 
 def table(rows: list[Row], caption: str) -> Table:
-    """The rows for people."""
-    drawn = Table(caption=caption, title="ocr_ray benchmarks", show_lines=True)
-    for heading in ("what", "value", "target", "met", "reference", "unit", "how"):
-        drawn.add_column(heading, justify="right" if heading in ("value", "target", "reference") else "left")
-    for row in rows:
+    """The rows for people; what was timed against what is in `notes`."""
+    drawn = Table(caption=caption, title="ocr_ray benchmarks", caption_justify="left")
+    for heading in ("", "what", "value", "target", "met", "reference", "unit"):
+        drawn.add_column(heading, justify="right" if heading in ("", "value", "target", "reference") else "left")
+    for number, row in enumerate(rows, start=1):
         met = {True: "[green]yes", False: "[red]no", None: "-"}[row.met]
-        drawn.add_row(row.name, _figure(row.value), _figure(row.target), met, _figure(row.reference), row.unit, row.how)
+        figures = (_figure(row.value), _figure(row.target), met, _figure(row.reference))
+        drawn.add_row(str(number), row.name, *figures, row.unit)
+    return drawn
+
+
+def notes(rows: list[Row]) -> Table:
+    """How each row was measured, under the table."""
+    drawn = Table(box=None, show_header=False, pad_edge=False)
+    drawn.add_column(justify="right")
+    drawn.add_column(overflow="fold")
+    for number, row in enumerate(rows, start=1):
+        drawn.add_row(str(number), escape(row.how))
     return drawn
 
 

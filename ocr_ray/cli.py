@@ -265,7 +265,10 @@ def synth_command(
     Example: `ocr-ray data synth synth --train 200 --val 24`
     """
     from ocr_ray.data.synth import SynthConfig, render_set
+    from ocr_ray.errors import DataError
 
+    if (out / "train_label.txt").exists():
+        raise DataError(f"{out}: holds a set already, choose another folder or remove it")
     render_set(out, SynthConfig(train=train, val=val), seed)
     typer.echo(f"{out}/train_label.txt  {out}/val_label.txt")
 

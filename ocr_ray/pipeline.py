@@ -18,7 +18,7 @@ from ocr_ray.errors import RunError
 from ocr_ray.files import whole_file, write_text
 from ocr_ray.model_card import load_detector
 from ocr_ray.progress import LiveFeed
-from ocr_ray.recipes import read_val
+from ocr_ray.recipes import read_train, read_val
 from ocr_ray.session import connected
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.stages import Stages, stage_name
@@ -61,6 +61,8 @@ def run_pipeline(stages: Stages, student: Path, live: LiveFeed) -> PipelineResul
     """
     dml, cml = (with_paths_resolved(cfg, Path.cwd()) for cfg in (stages.dml, stages.cml))
     assert isinstance(cml, CMLConfig)
+    for cfg in (dml, cml):  # a mistake in either is told before anything starts
+        read_train(cfg), read_val(cfg)
     with connected(cml.ray):
         teacher = None
         if cml.teacher.weights is None:

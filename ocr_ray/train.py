@@ -5,6 +5,7 @@ checkpoint when one is lost; each worker runs `worker.train_worker`.
 """
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from ocr_ray.config import (
     with_paths_resolved,
 )
 from ocr_ray.data.check import check_samples
-from ocr_ray.errors import ClusterError, DataError, RunError
+from ocr_ray.errors import ClusterError, ConfigError, DataError, RunError
 from ocr_ray.files import write_text
 from ocr_ray.prestart import WORKER_MARK
 from ocr_ray.progress import LiveFeed, ProgressEvent
@@ -183,7 +184,11 @@ def must_fit(cfg: RecipeConfig) -> None:
 
 
 def check_name(cfg: RecipeConfig, folder: Path, resume: bool) -> None:
-    """Raises: RunError when the name is taken, when there is nothing to resume, or when it was another config."""
+    """Raises: RunError when the name is taken, when there is nothing to resume, or when it was another config;
+    ConfigError for a storage that cannot be."""
+    there = next(parent for parent in (folder.parent, *folder.parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(f"ray.storage: {cfg.ray.storage}: no folder can be made in {there}")
     recorded = folder / CONFIG_FILE
     if not resume:
         if folder.exists():

@@ -1,16 +1,20 @@
 """The whole house once, with real Ray, real MLflow and real files: teacher, sweep, best student, its figures."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from rich.console import Console
 
-from ocr_ray.config import load_config
+from ocr_ray.config import CMLConfig, DMLConfig, load_config
 from ocr_ray.demo import DemoScale, run_demo
-from ocr_ray.pipeline import PipelineResult
+from ocr_ray.pipeline import PipelineResult, run_pipeline
 from ocr_ray.predict import evaluate_file
+from ocr_ray.progress import LiveFeed
 from ocr_ray.spaces import load_space
+from ocr_ray.stages import Stages
 from ocr_ray.tracking import PARENT_TAG
 from ocr_ray.weights.load import read_weights
 
@@ -104,3 +108,31 @@ def test_the_configs_it_leaves_are_ones_that_the_commands_take(result: PipelineR
     assert load_space(out / "space.yaml", cml).varied == tuple(result.sweep.trials[0].values)
     assert load_config(out / "dml.yaml").recipe == "dml"
     assert (out / "pictures" / "overview.jpg").stat().st_size > 10_000
+
+
+def test_the_same_command_again_takes_what_is_there_and_trains_nothing(result: PipelineResult, out: Path) -> None:
+    client = MlflowClient(f"sqlite:///{out / 'runs' / 'mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "ocr_ray"]
+    before = len(client.search_runs([experiment.experiment_id]))
+    result.student.unlink()
+    stages = Stages(load_dml(out), load_cml(out), load_space(out / "space.yaml", load_cml(out)))
+    with LiveFeed(Console(file=io.StringIO())) as live:
+        again = run_pipeline(stages, result.student, live)
+    assert again.teacher == result.teacher
+    assert (again.sweep.trials, again.sweep.best_trial) == (result.sweep.trials, result.sweep.best_trial)
+    assert (again.sweep.hmean, again.sweep.taught) == (result.sweep.hmean, result.sweep.taught)
+    assert again.evaluation.score == result.evaluation.score
+    assert len(client.search_runs([experiment.experiment_id])) == before
+    assert json.loads(result.student.with_suffix(".json").read_text())["hmean"] == result.sweep.hmean
+
+
+def load_dml(out: Path) -> DMLConfig:
+    cfg = load_config(out / "dml.yaml")
+    assert isinstance(cfg, DMLConfig)
+    return cfg
+
+
+def load_cml(out: Path) -> CMLConfig:
+    cfg = load_config(out / "cml.yaml")
+    assert isinstance(cfg, CMLConfig)
+    return cfg
