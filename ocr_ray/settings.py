@@ -13,11 +13,13 @@ class SweepConfig:
     trials: int = 16
     searcher: Literal["tpe", "random"] = "tpe"
     """`tpe`: Optuna's tree of Parzen estimators, learns from finished trials. `random`: draws that ignore results."""
-    scheduler: Literal["asha", "median", "none"] = "asha"
+    scheduler: Literal["auto", "asha", "median", "none"] = "auto"
     """`asha`: keeps the best 1/reduction_factor at each rung. `median`: stops what lies under the median of others'
-    running means. `none`: every trial runs to its end."""
-    grace_epochs: int = 20
-    """No trial is ended before it has reported this many epochs: the first rung."""
+    running means. `none`: every trial runs to its end. `auto`: `median` below 16 trials, `asha` from 16 on. The first
+    trial, if it is the config itself, is ended by none of them."""
+    grace_epochs: int | None = None
+    """No trial is ended before it has reported this many epochs: the first rung. Absent: a third of the epochs under
+    `median`, a ninth under `asha`, rounded up to an epoch with an evaluation."""
     reduction_factor: int = 3
     """Rungs lie at grace_epochs times its powers; only `asha` reads it."""
     max_concurrent: int | None = None
@@ -31,7 +33,7 @@ class SweepConfig:
     def __post_init__(self) -> None:
         for key, value, least in (
             ("trials", self.trials, 1),
-            ("grace_epochs", self.grace_epochs, 1),
+            ("grace_epochs", 1 if self.grace_epochs is None else self.grace_epochs, 1),
             ("reduction_factor", self.reduction_factor, 2),
             ("max_concurrent", 1 if self.max_concurrent is None else self.max_concurrent, 1),
             ("seed", self.seed, 0),

@@ -25,9 +25,11 @@ from ocr_ray.config import RecipeConfig, config_digest, to_yaml, with_paths_reso
 from ocr_ray.errors import RunError
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
+from ocr_ray.search.history import past_reports
 from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
 from ocr_ray.search.reserve import Reserve
-from ocr_ray.search.searchers import RUNGS_FILE, build_scheduler, build_searcher, ends_early, restore_scheduler
+from ocr_ray.search.schedulers import Stopping, build_scheduler, stopping
+from ocr_ray.search.searchers import build_searcher
 from ocr_ray.search.trial import OBJECTIVE, run_trial
 from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
 from ocr_ray.search.watch import SweepWatch
@@ -99,6 +101,8 @@ def sweep(
         plan = plan_teaching(cfg, space.varied, live)
         cfg = with_gpu_share(cfg, plan, live)
         at_once = _trials_at_once(cfg, live, plan)
+        rule = stopping(cfg.sweep, cfg.optim.epochs, cfg.eval.every_epochs)
+        _say_stopping(cfg, rule, live)
         tracker = stack.enter_context(open_tracker(cfg, folder, live))
         make_folder(cfg, folder)
         tags = {"recipe": cfg.recipe, "config_digest": config_digest(cfg), "search_space": space.source}
@@ -110,7 +114,7 @@ def sweep(
         if plan is not None:
             teaching = open_teaching(cfg, plan)
             stack.callback(teaching.close)
-        interrupted = _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching)
+        interrupted = _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching, rule)
         if interrupted:
             live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
             raise KeyboardInterrupt
@@ -148,18 +152,18 @@ def _run_tune(
     tracker: Tracker,
     parent: TrackedRun,
     teaching: Teaching | None,
+    rule: Stopping,
 ) -> bool:
     """Runs Tune's loop to its end. Returns: whether a signal ended it before its time."""
-    scheduler = build_scheduler(cfg.sweep, cfg.optim.epochs)
-    if resume:
-        restore_scheduler(scheduler, folder / RUNGS_FILE)
+    first = space.own_values(cfg)
+    control = first if cfg.sweep.default_first else None
 
     def yaml_of(values: Mapping[str, Any]) -> str:
         return to_yaml(with_values(cfg, values, "trial"))
 
     left = cfg.sweep.trials - sum(trial.end != "running" for trial in book.trials)
     reserve = Reserve(left, lambda: fill_up(cfg.ray.num_workers, worker_resources(cfg)))
-    watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of, reserve, teaching)
+    watch = SweepWatch(book, space, tracker, parent, live, folder, yaml_of, reserve, teaching)
     feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
     trainable = tune.with_resources(
         tune.with_parameters(
@@ -172,7 +176,6 @@ def _run_tune(
         ),
         {"CPU": TRIAL_CPU},
     )
-    first = space.own_values(cfg)
     if cfg.sweep.default_first and first is None:
         live.say("note: the config's own values lie outside the search space, so the first trial is drawn as well")
     domains = space.to_tune()
@@ -187,7 +190,7 @@ def _run_tune(
             metric=OBJECTIVE,
             mode="max",
             search_alg=build_searcher(cfg.sweep, first, at_once),
-            scheduler=scheduler,
+            scheduler=build_scheduler(rule, control, past_reports(folder, book)),
             callbacks=[watch],
             verbose=0,
             raise_on_failed_trial=False,
@@ -236,17 +239,21 @@ def _trials_at_once(cfg: RecipeConfig, live: LiveFeed, plan: TeachingPlan | None
     live.say(
         f"sweep: {cfg.sweep.trials} trials, {at_once} at a time" + (f" (room for {room})" if room > at_once else "")
     )
-    if cfg.sweep.scheduler != "none" and not ends_early(cfg.sweep, cfg.optim.epochs):
+    return at_once
+
+
+def _say_stopping(cfg: RecipeConfig, rule: Stopping, live: LiveFeed) -> None:
+    live.say(rule.one_line())
+    if rule.rule != "none" and not rule.ends_early:
         live.say(
-            f"note: no trial is ended early: sweep.grace_epochs={cfg.sweep.grace_epochs} is not below "
-            f"optim.epochs={cfg.optim.epochs}"
+            f"note: no trial is ended early: the first epoch at which {rule.rule} may, {rule.first} "
+            f"(sweep.grace_epochs), is not below optim.epochs={cfg.optim.epochs}"
         )
-    if ends_early(cfg.sweep, cfg.optim.epochs) and cfg.sweep.grace_epochs % cfg.eval.every_epochs:
+    if rule.ends_early and rule.first % cfg.eval.every_epochs:
         live.say(
-            f"note: sweep.grace_epochs={cfg.sweep.grace_epochs} is no multiple of "
+            f"note: sweep.grace_epochs={rule.first} is no multiple of "
             f"eval.every_epochs={cfg.eval.every_epochs}: trials are compared by evaluations of earlier epochs"
         )
-    return at_once
 
 
 def _raise_all_failed(name: str, trials: list[TrialSummary]) -> NoReturn:

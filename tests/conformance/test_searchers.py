@@ -1,16 +1,15 @@
-"""What every searcher of a sweep does, and what its schedulers do to trials."""
+"""What every searcher of a sweep does."""
 
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.tune.experiment import Experiment, Trial
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.experiment import Experiment
 from ray.tune.search import SearchAlgorithm, Searcher, SearchGenerator
 
 from ocr_ray.config import CMLConfig
-from ocr_ray.search.searchers import build_scheduler, build_searcher, ends_early, restore_scheduler, save_scheduler
+from ocr_ray.search.searchers import build_searcher
 from ocr_ray.search.trial import OBJECTIVE, plain_value
 from ocr_ray.settings import SweepConfig
 from ocr_ray.spaces import Choice, LogUniform, QUniform, RandInt, SearchSpace, Uniform, holds
@@ -136,79 +135,3 @@ def test_tpe_learns_where_the_good_values_are() -> None:
     late = sorted(by_rate(values) for values in drawn[-10:])
     early = sorted(by_rate(values) for values in drawn[:10])
     assert late[5] > early[5]
-
-
-def trial_named(name: str) -> Trial:
-    return Trial("x", trial_id=name, stub=True)
-
-
-def reports(scheduler: TrialScheduler, name: str, hmeans: dict[int, float]) -> str:
-    """The decision after the last report."""
-    trial = trial_named(name)
-    decision = TrialScheduler.CONTINUE
-    for epoch, hmean in hmeans.items():
-        # Tune's own count starts again on a resume: it must not matter.
-        result = {"epoch": epoch, OBJECTIVE: hmean, "training_iteration": 1, "time_total_s": 1.0}
-        decision = scheduler.on_trial_result(None, trial, result)
-    return str(decision)
-
-
-def scheduler_of(epochs: int = 9, names: str = "abcdef", **values: Any) -> TrialScheduler:
-    cfg = with_values(SweepConfig(grace_epochs=2, reduction_factor=2), values, "test")
-    scheduler = build_scheduler(cfg, epochs)
-    scheduler.set_search_properties(OBJECTIVE, "max")
-    for name in names:
-        scheduler.on_trial_add(None, trial_named(name))
-    return scheduler
-
-
-@pytest.mark.parametrize("scheduler", ["asha", "median"])
-def test_no_trial_is_ended_before_its_grace_and_poor_ones_after_it(scheduler: str) -> None:
-    tested = scheduler_of(scheduler=scheduler)
-    for name, hmean in (("a", 0.5), ("b", 0.6), ("c", 0.7)):
-        assert reports(tested, name, {1: hmean, 2: hmean, 3: hmean}) == TrialScheduler.CONTINUE
-    assert reports(tested, "d", {1: 0.0}) == TrialScheduler.CONTINUE
-    assert TrialScheduler.STOP in (reports(tested, "d", {2: 0.0}), reports(tested, "d", {3: 0.0}))
-    assert reports(tested, "e", {1: 0.8, 2: 0.8, 3: 0.8}) == TrialScheduler.CONTINUE
-
-
-@pytest.mark.parametrize("scheduler", ["asha", "median", "none"])
-def test_a_trial_is_never_ended_on_its_last_epoch(scheduler: str) -> None:
-    tested = scheduler_of(epochs=4, scheduler=scheduler)  # rungs at 2 and, were it not the end, 4
-    for name in "ab":
-        reports(tested, name, dict.fromkeys((1, 2, 3, 4), 0.9))
-    if scheduler != "median":  # the median rule may, and then the trial has reported all it has
-        assert reports(tested, "c", {2: 0.9, 4: 0.1}) == TrialScheduler.CONTINUE
-
-
-@pytest.mark.parametrize("scheduler", ["asha", "median", "none"])
-def test_with_a_grace_as_long_as_the_trial_none_is_ended(scheduler: str) -> None:
-    assert not ends_early(SweepConfig(grace_epochs=4), 4)
-    tested = scheduler_of(epochs=2, scheduler=scheduler)
-    for name in "abc":
-        reports(tested, name, {1: 0.9, 2: 0.9})
-    assert reports(tested, "d", {1: 0.0, 2: 0.0}) == TrialScheduler.CONTINUE
-
-
-@pytest.mark.parametrize("scheduler", ["asha", "median", "none"])
-def test_a_failure_report_decides_nothing(scheduler: str) -> None:
-    tested = scheduler_of(scheduler=scheduler)
-    trial = trial_named("a")
-    result = {OBJECTIVE: math.nan, "epoch": 0, "training_iteration": 1, "failed": "worker 0: ValueError"}
-    assert tested.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
-    tested.on_trial_complete(None, trial, result)
-    reports(tested, "b", {1: 0.5, 2: 0.5})
-    assert reports(tested, "c", {1: 0.6, 2: 0.6}) == TrialScheduler.CONTINUE
-
-
-def test_rungs_are_remembered_over_a_resume(tmp_path: Path) -> None:
-    before = scheduler_of(scheduler="asha")
-    for name in "abc":
-        reports(before, name, {2: 0.9})
-    save_scheduler(before, tmp_path / "rungs.pkl")
-    after, forgetful = scheduler_of(scheduler="asha", names=""), scheduler_of(scheduler="asha")
-    restore_scheduler(after, tmp_path / "rungs.pkl")
-    restore_scheduler(forgetful, tmp_path / "none.pkl")
-    after.on_trial_add(None, trial_named("d"))
-    assert reports(after, "d", {2: 0.1}) == TrialScheduler.STOP
-    assert reports(forgetful, "d", {2: 0.1}) == TrialScheduler.CONTINUE

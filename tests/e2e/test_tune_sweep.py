@@ -73,7 +73,7 @@ def result(labels: tuple[Path, Path], storage: Path) -> SweepResult:
         storage,
         *("optim.epochs=6", "data.epoch_size=40", "data.augment.crop_width=128", "data.augment.crop_height=128"),
         *("eval.resize.limit_side_len=320", "sweep.trials=4", "sweep.searcher=random", "sweep.seed=2"),
-        *("sweep.grace_epochs=4", "sweep.reduction_factor=2", "sweep.max_concurrent=2"),
+        *("sweep.scheduler=asha", "sweep.grace_epochs=4", "sweep.reduction_factor=2", "sweep.max_concurrent=2"),
     )
     return sweep(cfg, space_from_plain(SPACE, cfg, "space"), name="first")
 
