@@ -25,11 +25,12 @@ from ocr_ray.config import RecipeConfig, config_digest, to_yaml, with_paths_reso
 from ocr_ray.errors import RunError
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
+from ocr_ray.search.first import FirstTrials, first_trials
 from ocr_ray.search.history import past_reports
 from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
 from ocr_ray.search.reserve import Reserve
-from ocr_ray.search.schedulers import Stopping, build_scheduler, stopping
-from ocr_ray.search.searchers import build_searcher
+from ocr_ray.search.schedulers import Stopping, build_scheduler, stopping, stopping_notes
+from ocr_ray.search.searchers import build_searcher, searcher_notes
 from ocr_ray.search.trial import OBJECTIVE, run_trial
 from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
 from ocr_ray.search.watch import SweepWatch
@@ -85,11 +86,13 @@ def sweep(
     """
     began = time.monotonic()
     cfg = with_paths_resolved(with_values(cfg, space.fixed, space.source), Path.cwd())
+    first = first_trials(cfg, space)
+    cfg = with_values(cfg, {"sweep.trials": first.trials}, "grid")
     storage = Path(cfg.ray.storage)
     name = name or f"sweep-{cfg.recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = storage / name
     check_name(cfg, folder, resume)
-    book = TrialBook(folder, {key: f"{type(d).__name__}{dataclasses.astuple(d)}" for key, d in space.distributions})
+    book = TrialBook(folder, space.identity())
     if resume:
         _take_up(book, name)
     with contextlib.ExitStack() as stack:
@@ -102,7 +105,8 @@ def sweep(
         cfg = with_gpu_share(cfg, plan, live)
         at_once = _trials_at_once(cfg, live, plan)
         rule = stopping(cfg.sweep, cfg.optim.epochs, cfg.eval.every_epochs)
-        _say_stopping(cfg, rule, live)
+        for line in (*first.notes, *searcher_notes(cfg.sweep, space), *stopping_notes(cfg, rule)):
+            live.say(line)
         tracker = stack.enter_context(open_tracker(cfg, folder, live))
         make_folder(cfg, folder)
         tags = {"recipe": cfg.recipe, "config_digest": config_digest(cfg), "search_space": space.source}
@@ -114,7 +118,7 @@ def sweep(
         if plan is not None:
             teaching = open_teaching(cfg, plan)
             stack.callback(teaching.close)
-        interrupted = _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching, rule)
+        interrupted = _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching, rule, first)
         if interrupted:
             live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
             raise KeyboardInterrupt
@@ -153,10 +157,9 @@ def _run_tune(
     parent: TrackedRun,
     teaching: Teaching | None,
     rule: Stopping,
+    first: FirstTrials,
 ) -> bool:
     """Runs Tune's loop to its end. Returns: whether a signal ended it before its time."""
-    first = space.own_values(cfg)
-    control = first if cfg.sweep.default_first else None
 
     def yaml_of(values: Mapping[str, Any]) -> str:
         return to_yaml(with_values(cfg, values, "trial"))
@@ -176,8 +179,6 @@ def _run_tune(
         ),
         {"CPU": TRIAL_CPU},
     )
-    if cfg.sweep.default_first and first is None:
-        live.say("note: the config's own values lie outside the search space, so the first trial is drawn as well")
     domains = space.to_tune()
     with _quiet_tune(folder), _signals_given_back(), _relayed(feed, live, watch, reserve):
         tune.run(
@@ -189,8 +190,8 @@ def _run_tune(
             num_samples=cfg.sweep.trials,
             metric=OBJECTIVE,
             mode="max",
-            search_alg=build_searcher(cfg.sweep, first, at_once),
-            scheduler=build_scheduler(rule, control, past_reports(folder, book)),
+            search_alg=build_searcher(cfg.sweep, first.points, at_once),
+            scheduler=build_scheduler(rule, first.control, past_reports(folder, book)),
             callbacks=[watch],
             verbose=0,
             raise_on_failed_trial=False,
@@ -240,20 +241,6 @@ def _trials_at_once(cfg: RecipeConfig, live: LiveFeed, plan: TeachingPlan | None
         f"sweep: {cfg.sweep.trials} trials, {at_once} at a time" + (f" (room for {room})" if room > at_once else "")
     )
     return at_once
-
-
-def _say_stopping(cfg: RecipeConfig, rule: Stopping, live: LiveFeed) -> None:
-    live.say(rule.one_line())
-    if rule.rule != "none" and not rule.ends_early:
-        live.say(
-            f"note: no trial is ended early: the first epoch at which {rule.rule} may, {rule.first} "
-            f"(sweep.grace_epochs), is not below optim.epochs={cfg.optim.epochs}"
-        )
-    if rule.ends_early and rule.first % cfg.eval.every_epochs:
-        live.say(
-            f"note: sweep.grace_epochs={rule.first} is no multiple of "
-            f"eval.every_epochs={cfg.eval.every_epochs}: trials are compared by evaluations of earlier epochs"
-        )
 
 
 def _raise_all_failed(name: str, trials: list[TrialSummary]) -> NoReturn:

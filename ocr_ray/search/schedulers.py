@@ -13,9 +13,10 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
+from ocr_ray.config import RecipeConfig
+from ocr_ray.distributions import Scalar
 from ocr_ray.search.trial import plain_value
 from ocr_ray.settings import SweepConfig
-from ocr_ray.spaces import Scalar
 
 HALVES_FROM = 16
 """Trials from which on `auto` is `asha`. Below, 13 to 15 included, a rung would leave five of them or fewer."""
@@ -82,6 +83,22 @@ def stopping(cfg: SweepConfig, epochs: int, every_epochs: int) -> Stopping:
     least = -(-epochs // share)
     first = -(-least // every_epochs) * every_epochs if cfg.grace_epochs is None else cfg.grace_epochs
     return Stopping(rule, first, cfg.reduction_factor, epochs)
+
+
+def stopping_notes(cfg: RecipeConfig, rule: Stopping) -> list[str]:
+    """What a person reads as the sweep starts, one line each."""
+    notes = [rule.one_line()]
+    if rule.rule != "none" and not rule.ends_early:
+        notes.append(
+            f"note: no trial is ended early: the first epoch at which {rule.rule} may, {rule.first} "
+            f"(sweep.grace_epochs), is not below optim.epochs={rule.epochs}"
+        )
+    if rule.ends_early and rule.first % cfg.eval.every_epochs:
+        notes.append(
+            f"note: sweep.grace_epochs={rule.first} is no multiple of "
+            f"eval.every_epochs={cfg.eval.every_epochs}: trials are compared by evaluations of earlier epochs"
+        )
+    return notes
 
 
 Past = Callable[[str], Sequence[Mapping[str, Any]]]

@@ -1,5 +1,6 @@
 """What every searcher of a sweep does."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,20 @@ from ray.tune.experiment import Experiment
 from ray.tune.search import SearchAlgorithm, Searcher, SearchGenerator
 
 from ocr_ray.config import CMLConfig
-from ocr_ray.search.searchers import build_searcher
+from ocr_ray.distributions import Choice, LogUniform, QUniform, RandInt, Uniform, holds
+from ocr_ray.search.first import first_trials
+from ocr_ray.search.searchers import build_searcher, searcher_notes
 from ocr_ray.search.trial import OBJECTIVE, plain_value
 from ocr_ray.settings import SweepConfig
-from ocr_ray.spaces import Choice, LogUniform, QUniform, RandInt, SearchSpace, Uniform, holds
+from ocr_ray.spaces import SearchSpace
 from ocr_ray.typed import with_values
 
-SEARCHERS = ["tpe", "random"]
+SEARCHERS = ["tpe", "gp", "cmaes", "random", "grid"]
 SPACE = SearchSpace(
     "x.yaml",
     (
-        ("optim.lr", LogUniform(1e-4, 1e-1)),
-        ("loss.db.alpha", Uniform(1.0, 10.0)),
+        ("optim.lr", LogUniform(1e-4, 1e-1, points=4)),
+        ("loss.db.alpha", Uniform(1.0, 10.0, points=2)),
         ("loss.db.beta", QUniform(2.0, 20.0, 2.0)),
         ("data.batch_size", RandInt(4, 9)),
         ("loss.db.main", Choice(("dice", "bce"))),
@@ -30,16 +33,19 @@ Values = dict[str, Any]
 
 
 def sweep_config(searcher: str, trials: int = 12, **values: Any) -> SweepConfig:
-    return with_values(SweepConfig(), {"searcher": searcher, "trials": trials, **values}, "test")
+    return with_values(
+        SweepConfig(), {"searcher": searcher, "trials": trials, "default_first": False, **values}, "test"
+    )
 
 
-def algorithm(cfg: SweepConfig, first: Values | None = None, at_once: int = 4) -> SearchAlgorithm:
+def algorithm(cfg: SweepConfig, at_once: int = 4) -> SearchAlgorithm:
     """The searcher as Tune's loop holds it, with the space, the metric and the number of trials."""
-    built = build_searcher(cfg, first, at_once)
+    first = first_trials(dataclasses.replace(CMLConfig(), sweep=cfg), SPACE)
+    built = build_searcher(cfg, first.points, at_once)
     whole = SearchGenerator(built) if isinstance(built, Searcher) else built
     domains = SPACE.to_tune()
     whole.set_search_properties(OBJECTIVE, "max", domains)
-    whole.add_configurations([Experiment("x", lambda config: None, config=domains, num_samples=cfg.trials)])
+    whole.add_configurations([Experiment("x", lambda config: None, config=domains, num_samples=first.trials)])
     return whole
 
 
@@ -69,7 +75,7 @@ def test_every_draw_is_in_bounds_and_the_config_takes_it(searcher: str) -> None:
     for values in drawn:
         assert all(holds(distribution, values[key]) for key, distribution in SPACE.distributions)
         with_values(CMLConfig(), values, "trial")
-    assert len({values["optim.lr"] for values in drawn}) == 12
+    assert len({tuple(values.values()) for values in drawn}) == 12
 
 
 @pytest.mark.parametrize("searcher", SEARCHERS)
@@ -80,11 +86,13 @@ def test_the_same_seed_gives_the_same_draws_and_another_seed_others(searcher: st
 
 
 @pytest.mark.parametrize("searcher", SEARCHERS)
-def test_the_first_trial_takes_the_configs_own_values(searcher: str) -> None:
+def test_the_config_itself_goes_first_and_then_its_neighbours(searcher: str) -> None:
     own = SPACE.own_values(CMLConfig())
     assert own is not None
-    assert run_through(algorithm(sweep_config(searcher), own), by_rate, 1) == [own]
-    assert run_through(algorithm(sweep_config(searcher, default_first=False), own), by_rate, 1) != [own]
+    drawn = run_through(algorithm(sweep_config(searcher, default_first=True, neighbours=2)), by_rate, 4)
+    assert drawn[:3] == [own, {**own, "optim.lr": 5e-4}, {**own, "optim.lr": 2e-3}]
+    assert drawn[3] not in drawn[:3]
+    assert run_through(algorithm(sweep_config(searcher)), by_rate, 1) != [own]
 
 
 @pytest.mark.parametrize("searcher", SEARCHERS)
@@ -111,6 +119,7 @@ def test_its_state_survives_a_save_and_a_restore(searcher: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("searcher", SEARCHERS)
+@pytest.mark.filterwarnings("ignore:Clip non-finite values")  # Optuna's, of gp, and rightly
 @pytest.mark.parametrize("bad", [math.nan, -math.inf, 0.0])
 def test_a_trial_without_a_number_does_no_harm(searcher: str, bad: float) -> None:
     def score(values: Values) -> float:
@@ -130,8 +139,19 @@ def test_a_lost_trial_does_no_harm(searcher: str) -> None:
     assert len(run_through(search, by_rate)) == 2
 
 
-def test_tpe_learns_where_the_good_values_are() -> None:
-    drawn = run_through(algorithm(sweep_config("tpe", trials=30)), by_rate)
+@pytest.mark.parametrize("searcher", ["tpe", "gp", "cmaes"])
+def test_it_learns_where_the_good_values_are(searcher: str) -> None:
+    drawn = run_through(algorithm(sweep_config(searcher, trials=30)), by_rate)
     late = sorted(by_rate(values) for values in drawn[-10:])
     early = sorted(by_rate(values) for values in drawn[:10])
     assert late[5] > early[5]
+
+
+def test_cmaes_says_what_it_cannot_learn_from() -> None:
+    cfg = sweep_config("cmaes")
+    assert searcher_notes(cfg, SPACE) == [
+        "note: cmaes learns from numbers alone; drawn at random in every trial: loss.db.main"
+    ]
+    one = SearchSpace("x.yaml", (("optim.lr", LogUniform(1e-4, 1e-1)),))
+    assert "needs two numbers or more" in searcher_notes(cfg, one)[0]
+    assert searcher_notes(sweep_config("tpe"), SPACE) == []

@@ -188,7 +188,7 @@ def test_another_space_needs_another_name(result: SweepResult) -> None:
     cfg = load_config(result.folder / "config.yaml")
     wider = space_from_plain({**SPACE, "loss.db.beta": {"uniform": [1.0, 30.0]}}, cfg, "space")
     with pytest.raises(
-        RunError, match=r"first: was started with loss.db.beta Uniform\(1.0, 20.0\), now it is Uniform\(1"
+        RunError, match=r"first: was started with loss.db.beta uniform \[1, 20\], now it is uniform \[1, 30"
     ):
         sweep(cfg, wider, name="first", resume=True)
 

@@ -16,7 +16,8 @@ from ocr_ray.config import (
     recipe_from_plain,
     to_yaml,
 )
-from ocr_ray.spaces import LogUniform, load_space
+from ocr_ray.distributions import LogUniform
+from ocr_ray.spaces import load_space
 from ocr_ray.typed import flatten
 
 PROJECT = Path(__file__).resolve().parents[2]
