@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,8 +26,9 @@ from ocr_ray.errors import RunError
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
 from ocr_ray.search.first import FirstTrials, first_trials
-from ocr_ray.search.history import past_reports
+from ocr_ray.search.history import past_reports, ranks_of
 from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
+from ocr_ray.search.ranks import Ranks
 from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.schedulers import Stopping, build_scheduler, stopping, stopping_notes
 from ocr_ray.search.searchers import build_searcher, searcher_notes
@@ -62,6 +63,8 @@ class SweepResult:
     seconds: float
     taught: TeachingStats | None = None
     """What the shared teacher's answers took and saved; None where each trial had a teacher of its own, or none."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """Whether early hmeans told how trials would end."""
 
     def table(self) -> Table:
         """A row for each trial, for the terminal."""
@@ -124,8 +127,11 @@ def sweep(
             raise KeyboardInterrupt
         taught = teaching.stats() if teaching is not None else None
         if taught is not None:
-            parent.metrics(taught.metrics(), step=len(book.trials) + 1)
             live.say(taught.one_line())
+        ranks = ranks_of(folder, book, rule.rungs)
+        parent.metrics({**(taught.metrics() if taught is not None else {}), **ranks.metrics()}, len(book.trials) + 1)
+        for line in ranks.lines():
+            live.say(line)
         best = best_trial(book.trials)
         if best is None or best.hmean is None:
             _raise_all_failed(name, book.trials)
@@ -142,6 +148,7 @@ def sweep(
         tracker.ui_line,
         time.monotonic() - began,
         taught,
+        ranks,
     )
 
 

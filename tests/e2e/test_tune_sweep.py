@@ -116,6 +116,11 @@ def test_the_books_on_disk_say_what_the_result_says(result: SweepResult) -> None
     assert tuple(book.trials) == result.trials
 
 
+def test_it_is_told_that_so_few_trials_cannot_show_whether_stopping_was_safe(result: SweepResult) -> None:
+    assert (result.ranks.finished, result.ranks.stopped) == (2, 1)
+    assert result.ranks.lines() == ["early stopping: 2 trials finished, too few to say whether it was safe"]
+
+
 def test_children_trained_with_what_the_table_says_and_differ_as_it_says(
     result: SweepResult, runs: dict[str, Run]
 ) -> None:
