@@ -94,6 +94,8 @@ def tune_command(
     Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200).print(result.table())
     if result.taught is not None:
         typer.echo(result.taught.one_line())
+    for line in result.ranks.lines():
+        typer.echo(line)
     typer.echo(f"all runs: {result.ui_line}")
     typer.echo(f"hmean {result.hmean:.4f}  {result.best}")
 

@@ -6,73 +6,24 @@
 The draws reach a trial's config by `typed.with_values`, the road of `key=value` on the command line.
 """
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
+from ocr_ray.distributions import (
+    Distribution,
+    Fixed,
+    LogUniform,
+    Scalar,
+    describe,
+    distribution_from_plain,
+    ends,
+    holds,
+    to_domain,
+)
 from ocr_ray.errors import ConfigError
 from ocr_ray.typed import flatten, read_yaml, with_values
-
-Scalar = bool | int | float | str | None
-
-
-@dataclass(frozen=True)
-class LogUniform:
-    """Real, uniform in its logarithm, `low <= value < high`."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """Real, `low <= value < high`."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class QUniform:
-    """Real, a whole multiple of `q`, `low <= value <= high`."""
-
-    low: float
-    high: float
-    q: float
-
-
-@dataclass(frozen=True)
-class RandInt:
-    """Whole, `low <= value < high`: `high` itself is never drawn, as in Ray Tune."""
-
-    low: int
-    high: int
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of these, each as likely."""
-
-    values: tuple[Scalar, ...]
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """The same in every trial."""
-
-    value: Scalar
-
-
-Distribution = LogUniform | Uniform | QUniform | RandInt | Choice | Fixed
-KINDS = (
-    "loguniform: [low, high]",
-    "uniform: [low, high]",
-    "quniform: [low, high, q]",
-    "randint: [low, high]",
-    "choice: [...]",
-)
 
 NO_TRAINING = ("recipe", "ray", "sweep", "tracking")
 """Parts of a config that decide where a run happens and who watches, not what it learns."""
@@ -97,26 +48,11 @@ class SearchSpace:
 
     def to_tune(self) -> dict[str, Any]:
         """Ray Tune's domains by dotted key; fixed values as they are."""
-        from ray import tune  # a second and more: only those who search wait for it
+        return {key: to_domain(distribution) for key, distribution in self.distributions}
 
-        def domain(distribution: Distribution) -> Any:
-            match distribution:
-                case LogUniform(low, high):
-                    return tune.loguniform(low, high)
-                case Uniform(low, high):
-                    return tune.uniform(low, high)
-                case QUniform(low, high, q):
-                    return tune.quniform(low, high, q)
-                case RandInt(low, high):
-                    return tune.randint(low, high)
-                case Choice(values):
-                    return tune.choice(list(values))
-                case Fixed(value):
-                    return value
-                case _:
-                    assert_never(distribution)
-
-        return {key: domain(distribution) for key, distribution in self.distributions}
+    def identity(self) -> dict[str, str]:
+        """Dotted key to what it is drawn from, in words: two spaces that are the same search have the same."""
+        return {key: describe(distribution) for key, distribution in self.distributions}
 
     def own_values(self, cfg: Any) -> dict[str, Scalar] | None:
         """The config's own values of the varied keys, or None where one of them lies outside the space."""
@@ -125,22 +61,18 @@ class SearchSpace:
         inside = all(holds(d, values[key]) for key, d in self.distributions if key in values)
         return values if inside else None
 
+    def neighbours(self, own: Mapping[str, Scalar]) -> list[dict[str, Scalar]]:
+        """Values that differ from `own` in one key, halved or doubled, where the space holds that.
 
-def holds(distribution: Distribution, value: Any) -> bool:
-    """Whether `value` can be drawn from `distribution`; the upper end of a range of reals counts as inside."""
-    match distribution:
-        case LogUniform(low, high) | Uniform(low, high):
-            return _is_number(value) and low <= value <= high
-        case QUniform(low, high, q):
-            return _is_number(value) and low <= value <= high and math.isclose(value / q, round(value / q))
-        case RandInt(low, high):
-            return isinstance(value, int) and low <= value < high
-        case Choice(values):
-            return any(value == v and isinstance(value, bool) == isinstance(v, bool) for v in values)
-        case Fixed(fixed):
-            return bool(value == fixed)
-        case _:
-            assert_never(distribution)
+        Only keys drawn log-uniformly, for which a factor is a step; those of the loss come first, in the file's order.
+        """
+        keys = [key for key, distribution in self.distributions if isinstance(distribution, LogUniform)]
+        distributions, found = dict(self.distributions), []
+        for key in sorted(keys, key=lambda key: not key.startswith("loss.")):
+            value = own[key]
+            assert isinstance(value, int | float)
+            found += [{**own, key: value * f} for f in (0.5, 2.0) if holds(distributions[key], value * f)]
+        return found
 
 
 def load_space(path: Path, cfg: Any) -> SearchSpace:
@@ -158,7 +90,9 @@ def load_space(path: Path, cfg: Any) -> SearchSpace:
 
 def space_from_plain(plain: Mapping[str, Any], cfg: Any, source: str) -> SearchSpace:
     """As `load_space`, from what the file would hold, e.g. `{"optim.lr": {"loguniform": [1e-4, 1e-2]}}`."""
-    space = SearchSpace(source, tuple((key, _distribution(given, f"{source}: {key}")) for key, given in plain.items()))
+    space = SearchSpace(
+        source, tuple((key, distribution_from_plain(given, f"{source}: {key}")) for key, given in plain.items())
+    )
     flat = flatten(cfg)
     for key in plain:
         _check_key(key, flat, source)
@@ -170,59 +104,6 @@ def space_from_plain(plain: Mapping[str, Any], cfg: Any, source: str) -> SearchS
         if reason:
             raise ConfigError(f"{source}: {key}: decides nothing here, since {reason}")
     return space
-
-
-def _distribution(given: Any, where: str) -> Distribution:
-    if isinstance(given, list):
-        raise ConfigError(f"{where}: expected {{choice: {given}}} or one value, found a list")
-    if not isinstance(given, dict):
-        return Fixed(given)
-    if len(given) != 1:
-        raise ConfigError(
-            f"{where}: expected one distribution ({' | '.join(KINDS)}), found {', '.join(given) or 'none'}"
-        )
-    ((kind, values),) = given.items()
-    if not isinstance(values, list):
-        raise ConfigError(f"{where}: {kind}: expected a list, found {values!r}")
-    match kind:
-        case "loguniform":
-            low, high = _numbers(values, 2, f"{where}: {kind}")
-            if low <= 0:
-                raise ConfigError(f"{where}: loguniform: expected a low end above 0, found {low:g}")
-            return LogUniform(low, high)
-        case "uniform":
-            return Uniform(*_numbers(values, 2, f"{where}: {kind}"))
-        case "quniform":
-            low, high, q = _numbers(values, 3, f"{where}: {kind}")
-            if not 0 < q <= high - low:
-                raise ConfigError(f"{where}: quniform: expected a step above 0 and at most high - low, found {q:g}")
-            for end in (low, high):
-                if not math.isclose(end / q, round(end / q), abs_tol=1e-9):
-                    raise ConfigError(f"{where}: quniform: expected ends that are multiples of {q:g}, found {end:g}")
-            return QUniform(low, high, q)
-        case "randint":
-            low, high = _numbers(values, 2, f"{where}: {kind}")
-            if not (isinstance(low, int) and isinstance(high, int)):
-                raise ConfigError(f"{where}: randint: expected two whole numbers, found {values}")
-            return RandInt(low, high)
-        case "choice":
-            if not values or not all(isinstance(v, Scalar) for v in values):
-                raise ConfigError(f"{where}: choice: expected numbers, texts or booleans, found {values}")
-            return Choice(tuple(values))
-        case _:
-            raise ConfigError(f"{where}: {kind} is no distribution, expected one of {' | '.join(KINDS)}")
-
-
-def _numbers(values: list[Any], count: int, where: str) -> list[Any]:
-    if len(values) != count or not all(_is_number(v) and math.isfinite(v) for v in values):
-        raise ConfigError(f"{where}: expected {count} numbers, found {values}")
-    if not values[0] < values[1]:
-        raise ConfigError(f"{where}: expected low < high, found {values[0]:g} and {values[1]:g}")
-    return values
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_key(key: str, flat: Mapping[str, Any], source: str) -> None:
@@ -238,11 +119,11 @@ def _check_key(key: str, flat: Mapping[str, Any], source: str) -> None:
 def _check_values(space: SearchSpace, cfg: Any) -> None:
     """Each end of each key must be accepted; where keys bound one another, with the others at some end of theirs."""
     cfg = with_values(cfg, space.fixed, space.source)
-    ends = {key: tuple(_ends(d)) for key, d in space.distributions if not isinstance(d, Fixed)}
+    tried = {key: tuple(ends(d)) for key, d in space.distributions if not isinstance(d, Fixed)}
     companies: list[dict[str, Scalar]] = [
-        {}, {key: values[0] for key, values in ends.items()}, {key: values[-1] for key, values in ends.items()}
+        {}, {key: values[0] for key, values in tried.items()}, {key: values[-1] for key, values in tried.items()}
     ]  # fmt: skip
-    for key, values in ends.items():
+    for key, values in tried.items():
         for value in values:
             refusals: list[ConfigError] = []
             for others in companies:
@@ -253,27 +134,6 @@ def _check_values(space: SearchSpace, cfg: Any) -> None:
                     refusals.append(e)
             else:
                 raise refusals[0]
-
-
-def _ends(distribution: Distribution) -> Iterator[Scalar]:
-    match distribution:
-        case LogUniform(low, high) | Uniform(low, high):
-            yield float(low)
-            yield low + (high - low) * 0.381966  # no whole number, so that a key of whole numbers refuses it
-            yield float(high)
-        case QUniform(low, high, q):
-            yield float(low)
-            yield low + q
-            yield float(high)
-        case RandInt(low, high):
-            yield low
-            yield high - 1
-        case Choice(values):
-            yield from values
-        case Fixed(value):
-            yield value
-        case _:
-            assert_never(distribution)
 
 
 def _dead(key: str, space: SearchSpace, flat: Mapping[str, Any]) -> str | None:

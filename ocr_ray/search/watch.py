@@ -12,12 +12,10 @@ from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import TrialScheduler
 
 from ocr_ray.progress import LiveFeed, Phase, ProgressEvent
 from ocr_ray.reports import read_reports
 from ocr_ray.search.reserve import Reserve
-from ocr_ray.search.searchers import RUNGS_FILE, save_scheduler
 from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, train_folder
 from ocr_ray.search.trials import End, TrialBook, TrialSummary, best_trial
 from ocr_ray.spaces import SearchSpace
@@ -49,14 +47,13 @@ class SweepWatch(tune.Callback):
         tracker: Tracker,
         parent: TrackedRun,
         live: LiveFeed,
-        scheduler: TrialScheduler,
         folder: Path,
         yaml_of: Callable[[Mapping[str, Any]], str],
         reserve: Reserve,
         teaching: Teaching | None,
     ) -> None:
         self._book, self._space, self._tracker, self._parent, self._live = book, space, tracker, parent, live
-        self._scheduler, self._folder, self._yaml_of = scheduler, folder, yaml_of
+        self._folder, self._yaml_of = folder, yaml_of
         self._reserve, self._teaching = reserve, teaching
         self._runs: dict[str, TrackedRun] = {}
         self._began: dict[str, tuple[float, float]] = {}
@@ -144,7 +141,6 @@ class SweepWatch(tune.Callback):
             )
         )
         self._runs[trial.trial_id].report(report)
-        save_scheduler(self._scheduler, self._folder / RUNGS_FILE)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial came to its end, or the scheduler ended it."""

@@ -137,6 +137,7 @@ def test_the_last_resume_ends_it_and_nothing_was_done_twice(sweep: Sweep) -> Non
     assert sweep.process.returncode == 0, sweep.errors()
     best = Path(out.split()[-1])
     assert best.is_file()
+    assert "early stopping: 3 trials finished, too few to say whether it would have been safe" in out
     trials = json.loads((sweep.folder / "runs" / "s" / "trials.json").read_text())["trials"]
     assert [(t["number"], t["end"], t["epochs"]) for t in trials] == [(n, "finished", EPOCHS) for n in (1, 2, 3)]
     runs = sweep.runs()

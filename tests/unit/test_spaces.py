@@ -9,20 +9,18 @@ from ray import tune
 
 from ocr_ray.config import CMLConfig, DMLConfig, RecipeConfig, StudentConfig
 from ocr_ray.demo import SPACE
-from ocr_ray.errors import ConfigError
-from ocr_ray.spaces import (
+from ocr_ray.distributions import (
     Choice,
     Distribution,
     Fixed,
     LogUniform,
     QUniform,
     RandInt,
-    SearchSpace,
     Uniform,
     holds,
-    load_space,
-    space_from_plain,
 )
+from ocr_ray.errors import ConfigError
+from ocr_ray.spaces import SearchSpace, load_space, space_from_plain
 from ocr_ray.typed import flatten, with_values
 
 SHIPPED = Path(__file__).resolve().parents[2] / "search_spaces"
@@ -100,6 +98,9 @@ def test_each_distribution_becomes_rays_domain_with_its_ends(tmp_path: Path) -> 
         ({"optim.lr": {"uniform": 0.1}}, "uniform: expected a list, found 0.1"),
         ({"optim.lr": {"normal": [0, 1]}}, "normal is no distribution, expected one of loguniform"),
         ({"optim.lr": {}}, "expected one distribution"),
+        ({"optim.lr": {"points": 3}}, "expected one distribution .*, found points"),
+        ({"optim.lr": {"uniform": [0.1, 0.2], "points": 1}}, "points: expected a whole number of at least 2, found 1"),
+        ({"data.batch_size": {"randint": [1, 4], "points": 2}}, "points: expected with loguniform or uniform only"),
         ({"optim.lr": [0.1, 0.2]}, r"expected \{choice: \[0.1, 0.2\]\} or one value, found a list"),
         ({"optim.lr": {"choice": []}}, "choice: expected numbers, texts or booleans"),
         ({"optim.lr": {"choice": [[1]]}}, "choice: expected numbers, texts or booleans"),
