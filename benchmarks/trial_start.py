@@ -92,7 +92,7 @@ def _starts(cfg: RecipeConfig, name: str, reserve: bool) -> list[float]:
     live = _Watch()
     space = space_from_plain({"loss.db.beta": {"uniform": [1, 20]}}, cfg, "benchmark")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch("ocr_ray.search.searchers.first_come", live.scheduler))
+        stack.enter_context(mock.patch("ocr_ray.search.schedulers.first_come", live.scheduler))
         if not reserve:
             stack.enter_context(mock.patch("ocr_ray.tune.fill_up"))
         sweep(cfg, space, name=name, live=live)
