@@ -39,6 +39,7 @@ class Sweep:
             *(f"data.train=[{train}]", f"data.val=[{val}]", "ray.storage=runs", "ray.cpus_per_worker=0.9"),
             *(f"optim.epochs={EPOCHS}", "data.epoch_size=40", "data.augment.crop_width=128"),
             *("data.augment.crop_height=128", "sweep.trials=3", "sweep.scheduler=none", "sweep.max_concurrent=2"),
+            "sweep.seed=1",
         ]
         self.epochs_before = 0
 
