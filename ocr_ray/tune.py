@@ -213,7 +213,7 @@ def _run_tune(
     """Runs Tune's loop to its end. Returns: whether a signal ended it before its time."""
 
     def yaml_of(values: Mapping[str, Any]) -> str:
-        return to_yaml(with_values(cfg, values, "trial"))
+        return to_yaml(with_values(cfg, space.settled(values), "trial"))
 
     left = cfg.sweep.trials - sum(trial.end != "running" for trial in book.trials)
     reserve = Reserve(left, lambda: fill_up(cfg.ray.num_workers, worker_resources(cfg)))
@@ -226,6 +226,7 @@ def _run_tune(
             sweep=folder.name,
             storage=str(folder.parent),
             feed=feed,
+            space=space,
             teaching=teaching,
         ),
         {"CPU": TRIAL_CPU},

@@ -45,7 +45,8 @@ def first_trials(cfg: RecipeConfig, space: SearchSpace) -> FirstTrials:
         points = [control, *space.neighbours(control)[: number_of_neighbours(cfg)]][: cfg.sweep.trials]
     trials = cfg.sweep.trials
     if cfg.sweep.searcher == "grid":
-        grid = [point for point in grid_points(space) if point not in points]
+        before_it = [space.settled(point) for point in points]
+        grid = [point for point in grid_points(space) if space.settled(point) not in before_it]
         random.Random(cfg.sweep.seed).shuffle(grid)  # so that a part of it is spread over the whole
         room = cfg.sweep.trials - len(points)
         before = f" after the {len(points)} that go first" if points else ""
@@ -69,7 +70,7 @@ def number_of_neighbours(cfg: RecipeConfig) -> int:
 
 
 def grid_points(space: SearchSpace) -> list[Point]:
-    """Every combination of the varied keys' values, the last key changing fastest.
+    """Every combination of the varied keys' values, the last key changing fastest; of those that are one trial, one.
 
     Raises: ConfigError naming the key whose reals have no `points`, or the number of combinations.
     """
@@ -89,4 +90,8 @@ def grid_points(space: SearchSpace) -> list[Point]:
             f"{space.source}: sweep.searcher=grid: expected at most {LARGEST_GRID} points, found {size}: state fewer, "
             f"or take another searcher"
         )
-    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    points: dict[tuple[tuple[str, Scalar], ...], Point] = {}
+    for values in itertools.product(*axes.values()):
+        point = dict(zip(axes, values, strict=True))
+        points.setdefault(tuple(space.settled(point).items()), point)
+    return list(points.values())

@@ -99,7 +99,7 @@ class SweepWatch(tune.Callback):
                 known = self._book.of(proposed.trial_id)
                 number = known.number if known else max([self._book.next_number() - 1, *self._numbers.values()]) + 1
                 self._numbers[proposed.trial_id] = number
-        drawn = {key: plain_value(trial.config[key]) for key in self._space.varied}
+        drawn = self._space.settled({key: plain_value(trial.config[key]) for key in self._space.varied})
         summary = self._book.start(trial.trial_id, self._numbers[trial.trial_id], drawn)
         self._began[trial.trial_id] = (time.monotonic(), summary.seconds)
         name = self.name_of(trial.trial_id)
