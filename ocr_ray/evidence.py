@@ -4,12 +4,13 @@ Counts are arrays `(S, N, 3)`: for each of S runs that differ in their seed alon
 regions were matched, labelled and detected. Two sides are compared in pairs: run s of both has the same seed, and so
 the same batches; picture n is the same.
 
-Two sources of noise limit what such runs show. Other pictures of the same kind would have given other differences:
-resampling the N pictures imitates that. Other seeds would have too, but two or three runs cannot be resampled: that has
-only (S - 1) / S of their variance and none of the tails that so small a number asks for (of nominal 95% it covers about
-70% with three seeds). So the mean over seeds gets Student's t with S - 1 degrees of freedom, as it is due to the mean of
-S normal values. With one source alone the interval is the percentile bootstrap's or Student's; with both it is slightly
-wide, since what is peculiar to a picture in a run counts in each. `tests/unit/test_evidence.py` measures its coverage.
+Two sources of noise limit what such runs show. Other pictures of the same kind would have given another difference:
+resampling the N pictures imitates that. So would other seeds, but two or three runs are too few to be resampled. The
+variance over their differences has two parts: what is peculiar to a picture in a run, which the resampled pictures tell
+and already account for, and what a seed does to all pictures. Only the second part is added, and since S runs tell the
+variance badly, it is drawn anew for each resample from what they leave open, as normal values would (a generalised pivot:
+s^2 (S - 1) / chi^2 with S - 1 degrees of freedom, less the first part, at least 0). Where pictures make no noise this is
+Student's interval; where seeds make none it is the percentile bootstrap's and wider, the more so the fewer they are.
 """
 
 import math
@@ -22,6 +23,8 @@ from scipy import stats
 Counts = NDArray[np.int64]
 LEVEL = 0.95
 RESAMPLES = 4000
+DRAWS = 4
+"""Of the seeds' part for each resample."""
 A_TIME = 1_000_000
 """Numbers drawn at a time, so that many pictures do not fill the memory."""
 
@@ -67,6 +70,12 @@ def f_measures(counts: Counts) -> NDArray[np.float64]:
     return np.where(total == 0, 1.0, 2 * matched / np.maximum(total, 1))
 
 
+def mean_interval(counts: Counts) -> tuple[float, float, float]:
+    """Mean hmean over seeds and the ends of its interval, for counts `(S, N, 3)`."""
+    found = compare(counts, np.zeros_like(counts))  # which has hmean 0
+    return found.difference, found.low, found.high
+
+
 def compare(side: Counts, control: Counts, seed: int = 0) -> Comparison:
     """Compares two ways of training over the same pictures.
 
@@ -78,12 +87,16 @@ def compare(side: Counts, control: Counts, seed: int = 0) -> Comparison:
     if control.shape[0] not in (1, runs) or control.shape[1:] != side.shape[1:] or not pictures:
         raise ValueError(f"compare: counts {side.shape} cannot be paired with {control.shape}")
     by_seed = hmean_of(side) - hmean_of(control)
-    resampled = _resampled_differences(side, control, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    resampled = _resampled_differences(side, control, rng)
+    means = resampled.mean(axis=1, keepdims=True)
     if runs > 1:
-        # The quantiles of t themselves in random order: draws of so heavy a tail would move the ends by a tenth.
-        levels = (np.random.default_rng(seed + 1).permutation(RESAMPLES) + 0.5) / RESAMPLES
-        resampled = resampled + stats.t.ppf(levels, runs - 1) * spread_of(by_seed) / math.sqrt(runs)
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        peculiar = (resampled - by_seed).var(axis=1, ddof=1).mean()
+        # The quantiles in random order: plain draws of so heavy a tail would move the ends more.
+        total = by_seed.var(ddof=1) * (runs - 1) / stats.chi2.ppf(_levels(rng), runs - 1)
+        of_seeds = np.maximum(0, total - peculiar) / runs
+        means = means + np.sqrt(of_seeds) * stats.norm.ppf(_levels(rng))
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     per_picture = f_measures(side).mean(axis=0) - f_measures(control).mean(axis=0)
     return Comparison(float(by_seed.mean()), float(low), float(high), signed_rank(per_picture), runs, pictures)
 
@@ -99,21 +112,28 @@ def signed_rank(differences: NDArray[np.float64]) -> float:
     return float(stats.wilcoxon(differences, zero_method="pratt").pvalue)
 
 
+def _levels(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Evenly spaced in (0, 1) and shuffled, `(RESAMPLES, DRAWS)`."""
+    count = RESAMPLES * DRAWS
+    return ((rng.permutation(count) + 0.5) / count).reshape(RESAMPLES, DRAWS)
+
+
 def _resampled_differences(side: Counts, control: Counts, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Of the mean hmeans over seeds, for as many pictures drawn with replacement, the same ones on both sides."""
+    """Of the hmeans of each pair of runs, for as many pictures drawn with replacement, the same ones on both sides:
+    `(RESAMPLES, S)`."""
     pictures = side.shape[1]
     flat = [np.ascontiguousarray(np.moveaxis(counts, 1, 0)).reshape(pictures, -1) for counts in (side, control)]
     both = np.concatenate(flat, axis=1).astype(np.float64)
     width = flat[0].shape[1]
-    found = np.empty(RESAMPLES)
+    found = np.empty((RESAMPLES, len(side)))
     each = max(1, A_TIME // pictures)
     for start in range(0, RESAMPLES, each):
         some = min(each, RESAMPLES - start)
         drawn = rng.integers(pictures, size=(some, pictures)) + pictures * np.arange(some)[:, None]
         times = np.bincount(drawn.ravel(), minlength=some * pictures).reshape(some, pictures)
         sums = times @ both
-        means = [_hmean(part.reshape(some, -1, 3)).mean(axis=1) for part in (sums[:, :width], sums[:, width:])]
-        found[start : start + some] = means[0] - means[1]
+        ours, theirs = (_hmean(part.reshape(some, -1, 3)) for part in (sums[:, :width], sums[:, width:]))
+        found[start : start + some] = ours - theirs
     return found
 
 

@@ -27,6 +27,12 @@ class SweepConfig:
     below its start unnoticed."""
     seed: int = 0
     """Of the draws. With more than one trial at a time `tpe` also depends on the order in which results arrive."""
+    confirm: int = 0
+    """So many of the best trials are trained again after the search, beside the default config, and held against it and
+    against the untouched starting weights: the winner is what beats both beyond noise. 0: the best trial as it is."""
+    seeds: int = 3
+    """How often each of them is trained for that, each time with a fresh seed, the same ones for all. More seeds tell
+    smaller differences from noise: of two little can be said, from five on a point or so."""
 
     def __post_init__(self) -> None:
         for key, value, least in (
@@ -35,6 +41,8 @@ class SweepConfig:
             ("reduction_factor", self.reduction_factor, 2),
             ("max_concurrent", 1 if self.max_concurrent is None else self.max_concurrent, 1),
             ("seed", self.seed, 0),
+            ("confirm", self.confirm, 0),
+            ("seeds", self.seeds, 2),
         ):
             if value < least:
                 raise ConfigError(f"sweep.{key}: expected at least {least}, found {value}")

@@ -22,7 +22,9 @@ from ray.util.queue import Empty, Queue
 from rich.table import Table
 
 from ocr_ray.config import RecipeConfig, config_digest, to_yaml, with_paths_resolved
+from ocr_ray.confirm import confirm, default_trial
 from ocr_ray.errors import RunError
+from ocr_ray.held_out import Held, TestScores, evaluate_on_test, untouched_start
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
 from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
@@ -40,17 +42,20 @@ from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan
 from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, worker_resources
 from ocr_ray.typed import to_plain, with_values
+from ocr_ray.verdict import DEFAULT_NAME, START_NAME, Confirmation
 
 TUNES_FOLDER = "tune"
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A finished sweep. `best` is the weights file of the best trial, its metadata beside it."""
+    """A finished sweep. `best` is the weights file of the winner, its metadata beside it: of the best trial, or of what
+    a confirmation found."""
 
     name: str
     folder: Path
     hmean: float
+    """Of that file on val."""
     best: Path
     best_trial: TrialSummary
     trials: tuple[TrialSummary, ...]
@@ -59,6 +64,10 @@ class SweepResult:
     seconds: float
     taught: TeachingStats | None = None
     """What the shared teacher's answers took and saved; None where each trial had a teacher of its own, or none."""
+    confirmation: Confirmation | None = None
+    """None without `sweep.confirm`."""
+    tested: TestScores | None = None
+    """None without `data.test`."""
 
     def table(self) -> Table:
         """A row for each trial, for the terminal."""
@@ -122,19 +131,65 @@ def sweep(
         if best is None or best.hmean is None:
             _raise_all_failed(name, book.trials)
         parent.tags({"best_trial": str(best.number), "best_trial_id": best.trial_id})
-        parent.artifact(Path(best.best).parent, "best")
-        say_if_below_start(best.hmean, start, live)
+        if teaching is not None:
+            teaching.close()  # what follows may want its room
+        try:
+            confirmation, tested = _held_out(cfg, space, folder, book, best, live, tracker, parent)
+        except KeyboardInterrupt:
+            live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
+            raise
+        hmean, weights = best.hmean, Path(best.best)
+        if confirmation is not None:
+            winner = confirmation.winner
+            hmean, weights = winner.hmeans[winner.shipped], winner.file
+        parent.artifact(weights.parent, "best")
+        say_if_below_start(hmean, start, live)
     return SweepResult(
         name,
         folder,
-        best.hmean,
-        Path(best.best),
+        hmean,
+        weights,
         best,
         tuple(book.trials),
         tracker.ui_line,
         time.monotonic() - began,
         taught,
+        confirmation,
+        tested,
     )
+
+
+def _held_out(
+    cfg: RecipeConfig,
+    space: SearchSpace,
+    folder: Path,
+    book: TrialBook,
+    best: TrialSummary,
+    live: LiveFeed,
+    tracker: Tracker,
+    parent: TrackedRun,
+) -> tuple[Confirmation | None, TestScores | None]:
+    """What follows the search: its best trials against the controls, and the winner on the test set. Records both."""
+    start = untouched_start(cfg, folder, live) if cfg.sweep.confirm or cfg.data.test else None
+    confirmation = None
+    files: dict[Held, tuple[str, Path]] = {"winner": (f"trial {best.number}", Path(best.best))}
+    default = default_trial(book.trials, space, cfg)
+    if default is not None and default is not best:
+        files["default"] = DEFAULT_NAME, Path(default.best)
+    if start is not None:
+        files["start"] = START_NAME, start[0]
+    if cfg.sweep.confirm:
+        confirmation = confirm(cfg, space, folder, book.trials, start, live, tracker, parent)
+        parent.tags(confirmation.tags())
+        parent.finals(confirmation.metrics())
+        live.say(f"confirm: {confirmation.sentence}")
+        files = confirmation.files()
+    if not cfg.data.test:
+        return confirmation, None
+    tested = evaluate_on_test(cfg, folder, files, live)
+    parent.finals(tested.metrics())
+    live.say(tested.one_line())
+    return confirmation, tested
 
 
 def _run_tune(

@@ -203,9 +203,7 @@ def _evaluate_part(
             counts = match(sample.polygons, sample.ignore, [d.polygon for d in detections])
             part += _Part(counts, len(detections), 1, maps=MapStatistics.of(probability))
             name = sample.name or str(sample.image)
-            per_image.append(
-                ImageCounts(picture.index, name, counts.matched, counts.ground_truth, counts.detected)
-            )
+            per_image.append(ImageCounts(picture.index, name, counts.matched, counts.ground_truth, counts.detected))
             if on_image is not None:
                 on_image(ImageResult(sample, detections, counts, probability))
     return replace(part, per_image=tuple(per_image))

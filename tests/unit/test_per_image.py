@@ -40,5 +40,5 @@ def test_pictures_that_one_run_could_not_read_are_left_out_of_all() -> None:
 @pytest.mark.parametrize("change", [{"name": "b.jpg"}, {"ground_truth": 3}])
 def test_counts_of_another_set_are_refused(change: dict[str, str | int]) -> None:
     odd = (dataclasses.replace(RUN[0], **change), *RUN[1:])  # type: ignore[arg-type]
-    with pytest.raises(RunError, match="evaluated on other sets: picture 0 is a.jpg with 2 regions in one"):
+    with pytest.raises(RunError, match=r"evaluated on other sets: picture 0 is a\.jpg with 2 regions in one"):
         aligned([RUN, odd])
