@@ -80,6 +80,8 @@ def tune_command(
     overrides: Overrides = None,
     name: Name = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the sweep of that --name")] = False,
+    confirm: Annotated[int | None, typer.Option(help="train so many of the best again: sweep.confirm")] = None,
+    seeds: Annotated[int | None, typer.Option(help="so often each, with fresh seeds: sweep.seeds")] = None,
 ) -> None:
     """Searches a space of loss weights and rates; each trial is a training run.
 
@@ -90,14 +92,22 @@ def tune_command(
     from ocr_ray.spaces import load_space
     from ocr_ray.tune import sweep
 
-    cfg = load_config(config, overrides or [])
+    options = {"sweep.confirm": confirm, "sweep.seeds": seeds}
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    cfg = load_config(config, [*(overrides or []), *given])
     result = sweep(cfg, load_space(space, cfg), name=name, resume=resume)
     # Beside a terminal nobody's window is too narrow for it.
-    Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200).print(result.table())
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+    console.print(result.table())
     if result.taught is not None:
         typer.echo(result.taught.one_line())
     for line in result.ranks.lines():
         typer.echo(line)
+    if result.confirmation is not None:
+        console.print(result.confirmation.table())
+        typer.echo(result.confirmation.sentence)
+    if result.tested is not None:
+        typer.echo(result.tested.one_line())
     typer.echo(f"all runs: {result.ui_line}")
     typer.echo(f"hmean {result.hmean:.4f}  {result.best}")
 

@@ -96,10 +96,22 @@ class DataConfig:
     val: tuple[str, ...] = ()
     val_size: int | None = None
     """So many pictures of val, evenly spaced, where all of them would take too long; absent: all."""
+    keep: tuple[str, ...] = ()
+    """Label files of a second validation set, e.g. of the old domain, so that forgetting is seen: evaluated beside the
+    first one each time, reported as `keep.hmean` and so on, and never used to choose."""
+    keep_size: int | None = None
+    """As `val_size`."""
+    test: tuple[str, ...] = ()
+    """Label files that training and selection never look at: the winner and the controls are evaluated on them once,
+    at the very end."""
     root: str | None = None
     """Folder that the labels' paths are relative to. Absent: each label file's own folder."""
     ratios: tuple[float, ...] = ()
     """Share of each file in `train` that is used; absent: all of each."""
+    mix: float | None = None
+    """One number in the place of `ratios`, so that it can be searched: the first file of `train` is used whole, of each
+    further one (old data mixed in) this share; 0 leaves them out. A larger share takes in a smaller one's pictures.
+    Give `epoch_size` as well, or the epochs of trials differ in length."""
     batch_size: int = 8
     """Pictures a step and worker."""
     epoch_size: int | None = None
@@ -122,6 +134,7 @@ class DataConfig:
             ("batch_size", self.batch_size),
             ("epoch_size", self.epoch_size),
             ("val_size", self.val_size),
+            ("keep_size", self.keep_size),
         ):
             if value is not None and value < 1:
                 raise ConfigError(f"data.{key}: expected at least 1, found {value}")
@@ -135,6 +148,19 @@ class DataConfig:
         for ratio in self.ratios:
             if not 0 < ratio <= 1:
                 raise ConfigError(f"data.ratios: expected more than 0 and at most 1, found {ratio:g}")
+        if self.mix is not None:
+            if not 0 <= self.mix <= 1:
+                raise ConfigError(f"data.mix: expected a number from 0 to 1, found {self.mix:g}")
+            if self.ratios:
+                raise ConfigError("data.mix: expected nothing beside data.ratios, which says the shares file by file")
+            if len(self.train) == 1:
+                raise ConfigError("data.mix: expected a second file in data.train to mix in")
+
+    def shares(self) -> tuple[float, ...]:
+        """Of each file in `train`, the share that is used."""
+        if self.mix is None:
+            return self.ratios or (1.0,) * len(self.train)
+        return tuple(self.mix if i else 1.0 for i in range(len(self.train)))
 
 
 # Where the recipes differ in what they share: here as in their files in configs/, which give the reasons.
@@ -196,9 +222,11 @@ class StudentConfig:
 
 WITHOUT_EFFECT = (
     *("ray", "sweep", "tracking", "data.cache_mib", "data.augment.copy_paste.cache_mib"),
+    *("data.keep", "data.keep_size", "data.test"),
     *("teacher.shared", "teacher.store", "teacher.store_mib", "teacher.producers", "teacher.gpus_per_producer"),
 )
-"""Keys and groups that no number depends on: where a run happens, who watches, what is kept for a second use."""
+"""Keys and groups that no weight and no choice depends on: where a run happens, who watches, what is kept for a second
+use, and sets that are only looked at."""
 RecipeConfig = DMLConfig | CMLConfig | StudentConfig
 RECIPES: tuple[type[DMLConfig], type[CMLConfig], type[StudentConfig]] = (DMLConfig, CMLConfig, StudentConfig)
 
@@ -264,6 +292,8 @@ def with_paths_resolved(cfg: RecipeConfig, base: Path) -> RecipeConfig:
         cfg.data,
         train=tuple(absolute(p) for p in cfg.data.train),
         val=tuple(absolute(p) for p in cfg.data.val),
+        keep=tuple(absolute(p) for p in cfg.data.keep),
+        test=tuple(absolute(p) for p in cfg.data.test),
         root=cfg.data.root and absolute(cfg.data.root),
     )
     student = dataclasses.replace(cfg.student, weights=cfg.student.weights and absolute(cfg.student.weights))

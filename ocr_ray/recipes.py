@@ -126,14 +126,22 @@ def _run_as_it_is(path: Path, cfg: TeacherConfig, unknown: ForeignNetError) -> L
 
 def read_train(cfg: RecipeConfig) -> list[Sample]:
     """The samples of `data.train`. Raises: DataError, ConfigError when no file is named."""
-    return _read(cfg, "train", cfg.data.train, cfg.data.ratios)
+    return _read(cfg, "train", cfg.data.train, cfg.data.shares())
 
 
 def read_val(cfg: RecipeConfig) -> list[Sample]:
     """The samples of `data.val`, or `data.val_size` of them. Raises: DataError, ConfigError when no file is named."""
-    samples = _read(cfg, "val", cfg.data.val, ())
-    size = min(cfg.data.val_size or len(samples), len(samples))
-    return [samples[i * len(samples) // size] for i in range(size)]
+    return _spread(_read(cfg, "val", cfg.data.val), cfg.data.val_size)
+
+
+def read_keep(cfg: RecipeConfig) -> list[Sample]:
+    """The samples of `data.keep`, or `data.keep_size` of them; none where no file is named. Raises: DataError."""
+    return _spread(_read(cfg, "keep", cfg.data.keep), cfg.data.keep_size) if cfg.data.keep else []
+
+
+def read_test(cfg: RecipeConfig) -> list[Sample]:
+    """The samples of `data.test`; none where no file is named. Raises: DataError."""
+    return _read(cfg, "test", cfg.data.test) if cfg.data.test else []
 
 
 def build_training(
@@ -171,6 +179,7 @@ def build_training(
         loader=loader,
         sampler=sampler,
         val=val,
+        keep=read_keep(cfg),
         device=device,
         max_failed=cfg.data.max_failed,
         new_parts=built.new_parts,
@@ -179,11 +188,19 @@ def build_training(
     )
 
 
-def _read(cfg: RecipeConfig, key: str, files: tuple[str, ...], ratios: tuple[float, ...]) -> list[Sample]:
+def _spread(samples: list[Sample], size: int | None) -> list[Sample]:
+    """So many of them, evenly spaced; all where that is absent."""
+    size = min(size or len(samples), len(samples))
+    return [samples[i * len(samples) // size] for i in range(size)]
+
+
+def _read(cfg: RecipeConfig, key: str, files: tuple[str, ...], shares: tuple[float, ...] = ()) -> list[Sample]:
+    """Args: shares of the files, all of each when absent; a file of which nothing is wanted is not read."""
     if not files:
         raise ConfigError(f"data.{key}: expected a label file, e.g. data.{key}=labels/{key}_label.txt")
     root = Path(cfg.data.root) if cfg.data.root else None
-    samples = read_label_files([Path(f) for f in files], ratios or (1.0,) * len(files), root, cfg.run.seed)
+    wanted = [(Path(f), share) for f, share in zip(files, shares or (1.0,) * len(files), strict=True) if share]
+    samples = read_label_files([f for f, _ in wanted], [share for _, share in wanted], root, cfg.run.seed)
     if not samples:
         raise DataError(f"data.{key}: {', '.join(files)}: no picture is left")
     return samples

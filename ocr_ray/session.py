@@ -4,8 +4,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import ray
 
@@ -13,6 +14,7 @@ from ocr_ray.errors import ClusterError
 from ocr_ray.prestart import import_ahead
 from ocr_ray.settings import ClusterConfig
 
+T = TypeVar("T")
 WORKER_ENV = {
     # The controller of a run polls its workers every 2 s by default, and a report waits for it.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
@@ -111,3 +113,14 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 def gpus_in_cluster() -> int:
     """How many GPUs the connected cluster has in all."""
     return int(ray.cluster_resources().get("GPU", 0))
+
+
+def on_a_gpu(function: Callable[..., T], *arguments: Any) -> T:
+    """What `function` gives, called on a GPU of the connected cluster where that has one and this process has none,
+    else here."""
+    import torch  # who only wants a connection need not wait for it
+
+    if gpus_in_cluster() and not torch.cuda.is_available():
+        found: T = ray.get(ray.remote(num_gpus=1)(function).remote(*arguments))
+        return found
+    return function(*arguments)

@@ -33,6 +33,12 @@ class SweepConfig:
     are drawn log-uniformly, those of the loss first. Absent: a quarter of the trials, at most 4; none with `grid`."""
     seed: int = 0
     """Of the draws. With more than one trial at a time those that learn depend on the order of the results as well."""
+    confirm: int = 0
+    """So many of the best trials are trained again after the search, beside the default config, and held against it and
+    against the untouched starting weights: the winner is what beats both beyond noise. 0: the best trial as it is."""
+    seeds: int = 3
+    """How often each of them is trained for that, each time with a fresh seed, the same ones for all. More seeds tell
+    smaller differences from noise: of two little can be said, from five on a point or so."""
 
     def __post_init__(self) -> None:
         for key, value, least in (
@@ -42,6 +48,8 @@ class SweepConfig:
             ("max_concurrent", 1 if self.max_concurrent is None else self.max_concurrent, 1),
             ("neighbours", 0 if self.neighbours is None else self.neighbours, 0),
             ("seed", self.seed, 0),
+            ("confirm", self.confirm, 0),
+            ("seeds", self.seeds, 2),
         ):
             if value < least:
                 raise ConfigError(f"sweep.{key}: expected at least {least}, found {value}")

@@ -71,9 +71,9 @@ def read_to_show(path: Path, config: Path | None = None, overrides: Sequence[str
             raise ConfigError(f"{path}: {refusals.popitem()[1]}")
         told = "; ".join(f"{name}: {refusal}" for name, refusal in refusals.items())
         raise ConfigError(f"{path}: fits the defaults of no recipe (--config names a config): {told}")
-    name, (space, cfg) = next(iter(found.items()))
-    others = [other for other in found if other != name]
-    fits = f"the defaults of the recipe {name}" + (f" (it fits {' and '.join(others)} too)" if others else "")
+    fit, (space, cfg) = next(iter(found.items()))
+    others = [other for other in found if other != fit]
+    fits = f"the defaults of the recipe {fit}" + (f" (it fits {' and '.join(others)} too)" if others else "")
     return ShownSpace(space, cfg, fits)
 
 

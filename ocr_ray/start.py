@@ -6,32 +6,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 
 from ocr_ray.config import CMLConfig, RecipeConfig, recipe_from_plain
 from ocr_ray.engine.evaluate import Evaluation, evaluate
+from ocr_ray.engine.per_image import write_per_image
 from ocr_ray.files import write_text
 from ocr_ray.models.distillation import CMLTriple
 from ocr_ray.progress import LiveFeed
-from ocr_ray.recipes import build_model, read_val
-from ocr_ray.session import gpus_in_cluster
+from ocr_ray.recipes import build_model, read_keep, read_val
+from ocr_ray.session import on_a_gpu
 from ocr_ray.typed import to_plain
 
 START_FILE = "start.json"
+START_COUNTS = "start_per_image.json"
 STUDENT = "hmean.start"
 
 
 @dataclass(frozen=True)
 class StartScores:
-    """On val. None for weights that are random, for a recipe without a teacher, and where it was not asked for."""
+    """On val, and of the student on `data.keep`. None for weights that are random, for a recipe without a teacher, and
+    where it was not asked for."""
 
     student: Evaluation | None = None
     teacher: Evaluation | None = None
+    keep: Evaluation | None = None
 
     def metrics(self) -> dict[str, float]:
         """Names under which a run records them, at epoch 0."""
-        named = {STUDENT: self.student, "hmean.Teacher": self.teacher}
+        named = {STUDENT: self.student, "hmean.Teacher": self.teacher, "keep.hmean.start": self.keep}
         return {name: evaluation.score.hmean for name, evaluation in named.items() if evaluation is not None}
 
 
@@ -39,7 +42,10 @@ def start_metrics(cfg: RecipeConfig, folder: Path, live: LiveFeed) -> dict[str, 
     """`score_start`, once for the run or sweep in `folder`: a resume reads what was found."""
     record = folder / START_FILE
     if not record.exists():
-        write_text(record, json.dumps(score_start(cfg, live).metrics()))
+        scores = score_start(cfg, live)
+        if scores.student is not None:
+            write_per_image(folder / START_COUNTS, scores.student.per_image, {"epoch": 0})
+        write_text(record, json.dumps(scores.metrics()))
     return dict(json.loads(record.read_text()))
 
 
@@ -62,12 +68,9 @@ def score_start(cfg: RecipeConfig, live: LiveFeed) -> StartScores:
         return StartScores()
     what = "the teacher" if has_teacher else "the given weights"
     live.say(f"start: evaluating {what} on val before anything is trained (run.evaluate_start=false leaves it out)")
-    if gpus_in_cluster() and not torch.cuda.is_available():
-        scores = ray.get(ray.remote(num_gpus=1)(_score).remote(to_plain(cfg)))
-    else:
-        scores = _score(to_plain(cfg))
+    scores = on_a_gpu(_score, to_plain(cfg))
     student, teacher = scores.student, scores.teacher
-    for name, evaluation in (("teacher", teacher), ("student", student)):
+    for name, evaluation in (("teacher", teacher), ("student", student), ("student on data.keep", scores.keep)):
         if evaluation is not None:
             live.say(f"start: {name}: {evaluation.one_line()}")
     if student is None:
@@ -85,9 +88,10 @@ def _score(plain: dict[str, Any]) -> StartScores:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     built, val = build_model(cfg), read_val(cfg)
     model = built.model.to(device)
-    student, teacher = None, None
+    student, teacher, kept, keep = None, None, None, read_keep(cfg)
     if cfg.student.weights:
         student = evaluate(model.Student, val, cfg.data.normalize, cfg.eval, device)
+        kept = evaluate(model.Student, keep, cfg.data.normalize, cfg.eval, device) if keep else None
     if isinstance(model, CMLTriple) and built.teacher_normalize is not None:
         teacher = evaluate(model.Teacher, val, built.teacher_normalize, cfg.eval, device)
-    return StartScores(student, teacher)
+    return StartScores(student, teacher, kept)

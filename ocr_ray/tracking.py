@@ -87,6 +87,14 @@ class TrackedRun:
 
         self._write("metrics", write)
 
+    def finals(self, metrics: Mapping[str, float]) -> None:
+        """Figures of the run as a whole, which belong to no epoch; written at step 0 whatever was written before."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        batch = [Metric(key, float(value), now, 0) for key, value in metrics.items()]
+        self._write("figures", lambda client, run_id: client.log_batch(run_id, metrics=batch))
+
     def report(self, result: Mapping[str, Any]) -> None:
         """One epoch as a worker reports it: its numbers become metrics at step `epoch`, and with the first report the
         config that the worker really used becomes the run's parameters."""

@@ -30,9 +30,10 @@ from ocr_ray.config import (
 from ocr_ray.data.check import check_samples
 from ocr_ray.errors import ClusterError, ConfigError, DataError, RunError
 from ocr_ray.files import write_text
+from ocr_ray.held_out import evaluate_on_test
 from ocr_ray.prestart import WORKER_MARK
 from ocr_ray.progress import LiveFeed, ProgressEvent
-from ocr_ray.recipes import build_model, read_train, read_val
+from ocr_ray.recipes import build_model, read_keep, read_test, read_train, read_val
 from ocr_ray.reports import append_report, read_reports
 from ocr_ray.session import connected, gpus_in_cluster
 from ocr_ray.start import say_if_below_start, start_metrics
@@ -51,6 +52,8 @@ from ocr_ray.worker import (
 )
 
 CONFIG_FILE = "config.yaml"
+AFTER_SEARCH = ("sweep.confirm", "sweep.seeds")
+"""Keys that a sweep reads when its trials have ended, so that a resume may bring others."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,10 @@ def train(
             run.tags({"diagnosis": last[DIAGNOSIS]})
             live.say(f"val: hmean 0: {last[DIAGNOSIS]}")
         say_if_below_start(last["hmean.best"], start, live)
+        if cfg.data.test:
+            tested = evaluate_on_test(cfg, folder, {"winner": (name, best)}, live)
+            run.finals(tested.metrics())
+            live.say(tested.one_line())
         live.say(f"runs to compare: {tracker.ui_line}")
     return TrainResult(name, folder, last["hmean.best"], best, last["epoch"])
 
@@ -197,7 +204,7 @@ def check_name(cfg: RecipeConfig, folder: Path, resume: bool) -> None:
     if not recorded.exists():
         raise RunError(f"{folder}: no run to resume here")
     now, before = flatten(cfg), flatten(load_config(recorded))
-    searched = [key for key in now if decides_numbers(key) or key.split(".")[0] == "sweep"]
+    searched = [key for key in now if decides_numbers(key) or (key.startswith("sweep.") and key not in AFTER_SEARCH)]
     odd = [key for key in searched if now[key] != before.get(key)]
     if odd:
         raise RunError(
@@ -223,11 +230,19 @@ def announce(cfg: RecipeConfig, live: LiveFeed) -> None:
         live.console.print(coverage_table(built.coverage))
     for note in built.notes:
         live.say(f"note: {note}")
-    train, val = read_train(cfg), read_val(cfg)
-    report = check_samples(train, val)
+    train, val, keep, test = read_train(cfg), read_val(cfg), read_keep(cfg), read_test(cfg)
+    report = check_samples(train, val, keep, test)
     live.say(f"data: {report.one_line()}")
     unreadable = report.unreadable()
-    for name, samples, share in (("train", train, cfg.data.max_failed), ("val", val, 1.0)):
+    allowed = cfg.data.max_failed
+    for name, samples, share in (
+        ("train", train, allowed),
+        ("val", val, 1.0),
+        ("keep", keep, 1.0),
+        ("test", test, 1.0),
+    ):
+        if not samples:
+            continue
         missing = [s for s in samples if (s.name or str(s.image)) in unreadable]
         if len(missing) > share * len(samples) or len(missing) == len(samples):
             raise DataError(

@@ -22,9 +22,11 @@ from ray.exceptions import RayError
 from ray.util.queue import Empty, Queue
 from rich.table import Table
 
-from ocr_ray.config import RecipeConfig, config_digest, to_yaml, with_paths_resolved
+from ocr_ray.config import RecipeConfig, config_digest, load_config, to_yaml, with_paths_resolved
+from ocr_ray.confirm import confirm, default_trial
 from ocr_ray.errors import RunError
 from ocr_ray.files import write_text
+from ocr_ray.held_out import Held, TestScores, evaluate_on_test, untouched_start
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
 from ocr_ray.search.first import FirstTrials, first_trials
@@ -46,6 +48,7 @@ from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan
 from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, worker_resources
 from ocr_ray.typed import to_plain, with_values
+from ocr_ray.verdict import DEFAULT_NAME, START_NAME, Confirmation
 
 TUNES_FOLDER = "tune"
 RESULT_FILE = "result.json"
@@ -54,11 +57,13 @@ RESULT_FILE = "result.json"
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A finished sweep. `best` is the weights file of the best trial, its metadata beside it."""
+    """A finished sweep. `best` is the weights file of the winner, its metadata beside it: of the best trial, or of what
+    a confirmation found."""
 
     name: str
     folder: Path
     hmean: float
+    """Of that file on val."""
     best: Path
     best_trial: TrialSummary
     trials: tuple[TrialSummary, ...]
@@ -69,6 +74,10 @@ class SweepResult:
     """What the shared teacher's answers took and saved; None where each trial had a teacher of its own, or none."""
     ranks: Ranks = field(default_factory=Ranks)
     """Whether early hmeans told how trials would end."""
+    confirmation: Confirmation | None = None
+    """None without `sweep.confirm`."""
+    tested: TestScores | None = None
+    """None without `data.test`."""
 
     def table(self) -> Table:
         """A row for each trial, for the terminal."""
@@ -140,36 +149,51 @@ def sweep(
         if best is None or best.hmean is None:
             _raise_all_failed(name, book.trials)
         parent.tags({"best_trial": str(best.number), "best_trial_id": best.trial_id})
-        parent.artifact(Path(best.best).parent, "best")
-        say_if_below_start(best.hmean, start, live)
+        if teaching is not None:
+            teaching.close()  # what follows may want its room
+        try:
+            confirmation, tested = _held_out(cfg, space, folder, book, best, live, tracker, parent)
+        except KeyboardInterrupt:
+            live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
+            raise
+        hmean, weights = best.hmean, Path(best.best)
+        if confirmation is not None:
+            winner = confirmation.winner
+            hmean, weights = winner.hmeans[winner.shipped], winner.file
+        parent.artifact(weights.parent, "best")
+        say_if_below_start(hmean, start, live)
     result = SweepResult(
         name,
         folder,
-        best.hmean,
-        Path(best.best),
+        hmean,
+        weights,
         best,
         tuple(book.trials),
         tracker.ui_line,
         time.monotonic() - began,
         taught,
         ranks,
+        confirmation,
+        tested,
     )
     _write_result(result)
     return result
 
 
 def finished_sweep(folder: Path) -> SweepResult | None:
-    """What `sweep` gave for the sweep in `folder`; None where it has not come to its end, or its weights are gone."""
+    """What `sweep` gave for the sweep in `folder`; None where it has not come to its end, its weights are gone, or it
+    had a confirmation or a test, which `sweep` with `resume` puts together again from what lies there."""
     written = folder / RESULT_FILE
     if not written.exists():
         return None
+    cfg = load_config(folder / CONFIG_FILE)
     plain = json.loads(written.read_text())
     book = TrialBook(folder, {})
     book.load()
     best = book.of(plain["best_trial_id"])
-    if best is None or not Path(plain["best"]).exists():
+    if cfg.sweep.confirm or cfg.data.test or best is None or not Path(plain["best"]).exists():
         return None
-    taught = TeachingStats(**plain["taught"]) if plain["taught"] else None
+    rule = stopping(cfg.sweep, cfg.optim.epochs, cfg.eval.every_epochs)
     return SweepResult(
         folder.name,
         folder,
@@ -179,7 +203,8 @@ def finished_sweep(folder: Path) -> SweepResult | None:
         tuple(book.trials),
         plain["ui_line"],
         plain["seconds"],
-        taught,
+        TeachingStats(**plain["taught"]) if plain["taught"] else None,
+        ranks_of(folder, book, rule.rungs),
     )
 
 
@@ -194,6 +219,39 @@ def _write_result(result: SweepResult) -> None:
         "taught": dataclasses.asdict(result.taught) if result.taught else None,
     }
     write_text(result.folder / RESULT_FILE, json.dumps(plain, indent=1))
+
+
+def _held_out(
+    cfg: RecipeConfig,
+    space: SearchSpace,
+    folder: Path,
+    book: TrialBook,
+    best: TrialSummary,
+    live: LiveFeed,
+    tracker: Tracker,
+    parent: TrackedRun,
+) -> tuple[Confirmation | None, TestScores | None]:
+    """What follows the search: its best trials against the controls, and the winner on the test set. Records both."""
+    start = untouched_start(cfg, folder, live) if cfg.sweep.confirm or cfg.data.test else None
+    confirmation = None
+    files: dict[Held, tuple[str, Path]] = {"winner": (f"trial {best.number}", Path(best.best))}
+    default = default_trial(book.trials, space, cfg)
+    if default is not None and default is not best:
+        files["default"] = DEFAULT_NAME, Path(default.best)
+    if start is not None:
+        files["start"] = START_NAME, start[0]
+    if cfg.sweep.confirm:
+        confirmation = confirm(cfg, space, folder, book.trials, start, live, tracker, parent)
+        parent.tags(confirmation.tags())
+        parent.finals(confirmation.metrics())
+        live.say(f"confirm: {confirmation.sentence}")
+        files = confirmation.files()
+    if not cfg.data.test:
+        return confirmation, None
+    tested = evaluate_on_test(cfg, folder, files, live)
+    parent.finals(tested.metrics())
+    live.say(tested.one_line())
+    return confirmation, tested
 
 
 def _run_tune(

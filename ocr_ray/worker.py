@@ -18,11 +18,12 @@ from ray.util.queue import Full, Queue
 from ocr_ray import errors
 from ocr_ray.config import CMLConfig, RecipeConfig, config_digest, recipe_from_plain
 from ocr_ray.data.labels import data_digest
-from ocr_ray.engine.best import keep_best
+from ocr_ray.engine.best import BEST_FOLDER, keep_best
 from ocr_ray.engine.checkpoint import RunState, load_checkpoint, save_checkpoint
 from ocr_ray.engine.loop import EpochReport, Training, fit
 from ocr_ray.engine.meter import LossNotFinite, StepEvent
 from ocr_ray.engine.optim import build_adam
+from ocr_ray.engine.per_image import PER_IMAGE_FILE, write_per_image
 from ocr_ray.errors import UserError
 from ocr_ray.files import write_text
 from ocr_ray.model_card import ModelCard, Origin
@@ -128,6 +129,8 @@ def _train(arguments: WorkerArguments, rank: int, world_size: int) -> None:
             return
         if epoch.best:
             which, detector = better_student(training, epoch)
+            about = {"epoch": epoch.state.epoch, "which": which}
+            write_per_image(folder / BEST_FOLDER / PER_IMAGE_FILE, epoch.evaluations[which].per_image, about)
             keep_best(folder, detector, card_of(cfg, training, epoch, which, arguments.name), to_plain(cfg))
         metrics["config"] = used
         metrics[FAILED_PICTURES] = [failure for failure in dict.fromkeys(epoch.failures) if failure not in named]

@@ -58,15 +58,17 @@ def check_labels(
     return _report(sets, sizes, findings, short=False)
 
 
-def check_samples(train: Sequence[Sample], val: Sequence[Sample] = ()) -> CheckReport:
+def check_samples(
+    train: Sequence[Sample], val: Sequence[Sample] = (), keep: Sequence[Sample] = (), test: Sequence[Sample] = ()
+) -> CheckReport:
     """The same checks in short, for the start of a run: no picture is decoded.
 
     Every file must be there; headers are read of at most MAX_HEADERS pictures a set; of duplicates only those between
-    train and val are looked for.
+    two sets are looked for.
     """
     sets = {
         name: [_Entry(sample.name or str(sample.image), sample) for sample in samples]
-        for name, samples in (("train", train), ("val", val))
+        for name, samples in (("train", train), ("val", val), ("keep", keep), ("test", test))
         if samples
     }
     sizes: dict[Path, tuple[int, int] | str] = {}
@@ -224,12 +226,13 @@ def _duplicates(sets: dict[str, list[_Entry]], pool: ThreadPoolExecutor, across_
                 findings += _duplicate(name, entry.where, *seen, across_only)
     paths = list(first_named)
     lengths = dict(zip(paths, pool.map(_length, paths), strict=True))
-    alike = Counter((length, first_named[p][0] if across_only else "") for p, length in lengths.items())
-    if across_only:  # the length must be found in both sets
-        common = {length for length, _ in alike if alike[length, "train"] and alike[length, "val"]}
+    alike = Counter(lengths.values())
+    if across_only:  # the length must be found in two sets
+        in_sets = Counter(length for length, _ in {(length, first_named[p][0]) for p, length in lengths.items()})
+        common = {length for length, count in in_sets.items() if count > 1}
         compared = [p for p in paths if lengths[p] in common and lengths[p] > 0]
     else:
-        compared = [p for p in paths if alike[lengths[p], ""] > 1 and lengths[p] > 0]
+        compared = [p for p in paths if alike[lengths[p]] > 1 and lengths[p] > 0]
     first_of: dict[str, tuple[str, str]] = {}
     for path, digest in zip(compared, pool.map(file_digest, compared), strict=True):
         name, where = first_named[path]
@@ -241,7 +244,7 @@ def _duplicates(sets: dict[str, list[_Entry]], pool: ThreadPoolExecutor, across_
 
 def _duplicate(name: str, where: str, first_name: str, first_where: str, across_only: bool) -> list[Finding]:
     if name != first_name:
-        return [Finding("warning", "pictures both in train and in val", where, f"the same as {first_where}")]
+        return [Finding("warning", f"pictures both in {first_name} and in {name}", where, f"the same as {first_where}")]
     if across_only:
         return []
     return [Finding("warning", f"pictures twice in {name}", where, f"the same as {first_where}")]

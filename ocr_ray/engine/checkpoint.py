@@ -26,6 +26,8 @@ class RunState:
     best_hmean: float = -1.0
     """-1 before the first evaluation, so that it is kept even when it finds nothing."""
     best_epoch: int = 0
+    best_keep: float | None = None
+    """Hmean on the second validation set after the best epoch; it chose nothing."""
 
     def evaluated(self, hmean: float) -> tuple["RunState", bool]:
         """The state after an evaluation, and whether it is the best so far (ties go to the newer one)."""

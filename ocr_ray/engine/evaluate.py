@@ -1,10 +1,10 @@
 """A detector over labelled pictures: precision, recall, hmean, and why when they are 0."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from ocr_ray.data.labels import Sample
 from ocr_ray.data.normalize import NormalizeConfig, normalize
 from ocr_ray.data.resize import ResizeConfig, resize_for_test
 from ocr_ray.engine.diagnosis import MapStatistics, diagnose
+from ocr_ray.engine.per_image import ImageCounts
 from ocr_ray.errors import ConfigError, DataError
 from ocr_ray.metrics import MatchCounts, Score, match
 from ocr_ray.models.detector import Detector
@@ -58,6 +59,8 @@ class Evaluation:
     """Why each of the others could not be read, with its path. They count neither as hits nor as misses."""
     diagnosis: str | None = None
     """Where hmean is 0: the reason, in one line."""
+    per_image: tuple[ImageCounts, ...] = ()
+    """What each picture that was read gave, in the order of the set; the score is that of their sums."""
 
     def as_dict(self) -> dict[str, float | int | str | list[str] | None]:
         """Flat, as JSON holds it."""
@@ -140,7 +143,8 @@ def evaluate(
     modes = [(module, module.training) for module in detector.modules()]
     detector.eval()
     try:
-        part = _evaluate_part(detector, samples[rank::world_size], normalize_cfg, cfg, device, on_image)
+        mine = dict(list(enumerate(samples))[rank::world_size])
+        part = _evaluate_part(detector, mine, normalize_cfg, cfg, device, on_image)
     finally:
         for module, was_training in modes:
             module.training = was_training
@@ -151,7 +155,8 @@ def evaluate(
     score = Score.from_counts(part.counts)
     regions = sum(len(sample.polygons) for sample in samples)
     diagnosis = None if score.hmean else diagnose(part.counts, part.found, part.maps, regions, cfg.postprocess)
-    return Evaluation(score, part.images, str(cfg.resize), part.unreadable, diagnosis)
+    per_image = tuple(sorted(part.per_image, key=lambda picture: picture.index))
+    return Evaluation(score, part.images, str(cfg.resize), part.unreadable, diagnosis, per_image)
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,7 @@ class _Part:
     images: int = 0
     unreadable: tuple[str, ...] = ()
     maps: MapStatistics = field(default_factory=MapStatistics)
+    per_image: tuple[ImageCounts, ...] = ()
 
     def __add__(self, other: "_Part") -> "_Part":
         return _Part(
@@ -171,18 +177,21 @@ class _Part:
             self.images + other.images,
             self.unreadable + other.unreadable,
             self.maps + other.maps,
+            self.per_image + other.per_image,
         )
 
 
 def _evaluate_part(
     detector: Detector | OnnxDetector,
-    samples: Sequence[Sample],
+    samples: Mapping[int, Sample],
     normalize_cfg: NormalizeConfig,
     cfg: EvalConfig,
     device: torch.device,
     on_image: Callable[[ImageResult], None] | None,
 ) -> _Part:
+    """Of samples by their place in the whole set."""
     part = _Part()
+    per_image: list[ImageCounts] = []
     for batch in _batches(_read_ahead(samples, cfg, readers=1 if device.type == "cpu" else 4), cfg.batch_size):
         if isinstance(batch, str):
             part += _Part(unreadable=(batch,))
@@ -193,35 +202,38 @@ def _evaluate_part(
             detections = boxes_from_map(probability, cfg.postprocess, picture.width, picture.height)
             counts = match(sample.polygons, sample.ignore, [d.polygon for d in detections])
             part += _Part(counts, len(detections), 1, maps=MapStatistics.of(probability))
+            name = sample.name or str(sample.image)
+            per_image.append(ImageCounts(picture.index, name, counts.matched, counts.ground_truth, counts.detected))
             if on_image is not None:
                 on_image(ImageResult(sample, detections, counts, probability))
-    return part
+    return replace(part, per_image=tuple(per_image))
 
 
 @dataclass(frozen=True)
 class _Picture:
+    index: int  # in the whole set
     sample: Sample
     resized: Image
     width: int  # as on disk, in pixels
     height: int
 
 
-def _read(sample: Sample, cfg: ResizeConfig) -> _Picture | str:
+def _read(index: int, sample: Sample, cfg: ResizeConfig) -> _Picture | str:
     """The picture, or why it could not be read."""
     try:
         image = read_image(sample.image)
         height, width = image.shape[:2]
-        return _Picture(sample, resize_for_test(image, cfg, str(sample.image))[0], width, height)
+        return _Picture(index, sample, resize_for_test(image, cfg, str(sample.image))[0], width, height)
     except DataError as e:
         return str(e)
 
 
-def _read_ahead(samples: Sequence[Sample], cfg: EvalConfig, readers: int) -> Iterator[_Picture | str]:
+def _read_ahead(samples: Mapping[int, Sample], cfg: EvalConfig, readers: int) -> Iterator[_Picture | str]:
     """The pictures in their order, decoded and resized by threads while the net runs."""
     with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
         waiting: deque[Future[_Picture | str]] = deque()
-        for sample in samples:
-            waiting.append(pool.submit(_read, sample, cfg.resize))
+        for index, sample in samples.items():
+            waiting.append(pool.submit(_read, index, sample, cfg.resize))
             if len(waiting) > cfg.batch_size + READ_AHEAD:
                 yield waiting.popleft().result()
         while waiting:

@@ -5,7 +5,7 @@ What leaves the loop leaves through two callables: `report` once an epoch, `on_s
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Literal
 
@@ -29,6 +29,8 @@ from ocr_ray.errors import ConfigError
 from ocr_ray.losses.combined import LossParts, RecipeLoss, recipe_loss
 from ocr_ray.models.distillation import CMLTriple, DMLPair, Single
 
+KEPT = "keep.hmean.at_best"
+"""Key of an epoch's metrics: hmean on the second validation set of the weights that did best on the first so far."""
 NEW_PARTS_EPOCH = 1_000_000  # the steps for new parts draw pictures of their own, from epochs no run reaches
 
 
@@ -74,6 +76,8 @@ class Training:
     sampler: TrainSampler
     val: list[Sample]
     device: torch.device
+    keep: list[Sample] = field(default_factory=list)
+    """A second validation set, which is evaluated and decides nothing; perhaps none."""
     max_failed: float = 0.01
     new_parts: frozenset[str] = frozenset()
     """Names of the parameters that start from random values while others do not."""
@@ -176,6 +180,12 @@ def fit(
             evaluations = evaluate_students(training)
             state, best = state.evaluated(max(e.score.hmean for e in evaluations.values()))
             metrics.update(score_metrics(evaluations))
+            if training.keep:
+                kept = evaluate_kept(training, evaluations)
+                metrics.update({f"keep.{name}": getattr(kept.score, name) for name in ("hmean", "precision", "recall")})
+                state = replace(state, best_keep=kept.score.hmean) if best else state
+        if state.best_keep is not None:
+            metrics[KEPT] = state.best_keep
         metrics["hmean"] = state.hmean
         metrics["hmean.best"] = max(state.best_hmean, 0.0)
         metrics["time.epoch_s"] = time.monotonic() - started
@@ -200,6 +210,21 @@ def evaluate_students(training: Training) -> dict[str, Evaluation]:
         )
         for name, student in training.model.students().items()
     }
+
+
+def evaluate_kept(training: Training, evaluations: dict[str, Evaluation]) -> Evaluation:
+    """On the second validation set, the student that did better on the first."""
+    better = max(evaluations, key=lambda name: evaluations[name].score.hmean)
+    student = training.model.students()[better]
+    return evaluate(
+        student,
+        training.keep,
+        training.normalize,
+        training.eval,
+        training.device,
+        training.rank,
+        training.world_size,
+    )
 
 
 def score_metrics(evaluations: dict[str, Evaluation]) -> dict[str, float]:

@@ -37,6 +37,8 @@ class TrialSummary:
     """Why it failed, in one line."""
     seconds: float = 0.0
     """From the trial's start, its workers' start included, to its end, over all attempts."""
+    keep: float | None = None
+    """Hmean on `data.keep` of the weights in `best`; it chose nothing. None without such a set."""
 
 
 class TrialBook:
@@ -102,6 +104,9 @@ def trials_table(trials: list[TrialSummary]) -> Table:
         table.add_column(key.replace(".", ".\n"), justify="right", no_wrap=True)  # keys are long, their values short
     table.add_column("epochs", justify="right")
     table.add_column("hmean", justify="right", no_wrap=True)
+    has_keep = any(t.keep is not None for t in trials)
+    if has_keep:
+        table.add_column("keep", justify="right", no_wrap=True)
     table.add_column("end", no_wrap=not any(t.reason for t in trials))
     table.add_column("seconds", justify="right")
     for t in trials:
@@ -110,6 +115,7 @@ def trials_table(trials: list[TrialSummary]) -> Table:
             *(_short(t.values.get(key)) for key in keys),
             str(t.epochs),
             "" if t.hmean is None else f"{t.hmean:.4f}" + (" *" if t is best else "  "),
+            *(["" if t.keep is None else f"{t.keep:.4f}"] if has_keep else []),
             t.end + (f": {shorten(t.reason, 60)}" if t.reason else ""),
             f"{t.seconds:.0f}",
             style="bold" if t is best else None,

@@ -13,6 +13,7 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
+from ocr_ray.engine.loop import KEPT
 from ocr_ray.progress import LiveFeed, Phase, ProgressEvent
 from ocr_ray.reports import read_reports
 from ocr_ray.search.reserve import Reserve
@@ -138,6 +139,7 @@ class SweepWatch(tune.Callback):
                 epochs=int(result["epoch"]),
                 hmean=float(result[OBJECTIVE]),
                 best=str(best) if best.exists() else "",  # not before the first evaluation
+                keep=result.get(KEPT),
             )
         )
         self._runs[trial.trial_id].report(report)

@@ -15,7 +15,7 @@ from ocr_ray.typed import flatten
 from ocr_ray.weights.load import weights_digest
 
 INGREDIENTS = (
-    *("data.train", "data.ratios", "data.root", "data.augment", "data.normalize"),
+    *("data.train", "data.ratios", "data.mix", "data.root", "data.augment", "data.normalize"),
     *("loss.distill.threshold", "run.seed", "run.precision", "run.channels_last", "run.threads"),
     *("teacher.detector", "teacher.weights", "teacher.model", "teacher.normalize", "teacher.batch_stats"),
 )

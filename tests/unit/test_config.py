@@ -35,9 +35,19 @@ def test_overrides_are_yaml_values() -> None:
 
 
 def test_paths_become_absolute_and_nothing_else_changes(tmp_path: Path) -> None:
-    cfg = override(CMLConfig(), ["data.train=a.txt", "teacher.weights=t.pdparams", "ray.storage=/elsewhere/runs"])
+    cfg = override(
+        CMLConfig(),
+        [
+            "data.train=a.txt",
+            "data.keep=k.txt",
+            "data.test=x.txt",
+            "teacher.weights=t.pdparams",
+            "ray.storage=/elsewhere/runs",
+        ],
+    )
     resolved = with_paths_resolved(cfg, tmp_path)
     assert resolved.data.train == (str(tmp_path / "a.txt"),)
+    assert (resolved.data.keep, resolved.data.test) == ((str(tmp_path / "k.txt"),), (str(tmp_path / "x.txt"),))
     assert isinstance(resolved, CMLConfig)
     assert resolved.teacher.weights == str(tmp_path / "t.pdparams")
     assert resolved.student.weights is None
@@ -55,6 +65,14 @@ def test_paths_become_absolute_and_nothing_else_changes(tmp_path: Path) -> None:
         ("recipe: student\ndata: {batch_size: 0}", "data.batch_size: expected at least 1, found 0"),
         ("recipe: student\nrun: {seed: -1}", "run.seed: expected at least 0, found -1"),
         ("recipe: student\ndata: {train: [a, b], ratios: [0.5]}", "data.ratios: expected one for each of the 2 files"),
+        ("recipe: student\ndata: {train: [a, b], mix: 1.5}", "data.mix: expected a number from 0 to 1, found 1.5"),
+        (
+            "recipe: student\ndata: {train: [a, b], ratios: [1, 1], mix: 1}",
+            "data.mix: expected nothing beside data.rat",
+        ),
+        ("recipe: student\ndata: {train: a, mix: 1}", "data.mix: expected a second file in data.train"),
+        ("recipe: student\nsweep: {seeds: 1}", "sweep.seeds: expected at least 2, found 1"),
+        ("recipe: student\nsweep: {confirm: -1}", "sweep.confirm: expected at least 0, found -1"),
         (
             "recipe: student\nstudent: {detector: {neck: {kind: fpn}}}",
             "student.detector.neck.kind: 'fpn' is not one of",
@@ -127,7 +145,16 @@ def test_the_digest_is_that_of_what_decides_the_numbers() -> None:
         "data.cache_mib=0",
         "ray.num_workers=2",
         "sweep.trials=3",
+        "data.keep=old.txt",
+        "data.test=test.txt",
     ]
     assert {config_digest(override(cfg, [text])) for text in same} == {config_digest(cfg)}
-    other = ["teacher.batch_stats=true", "optim.lr=0.1", "data.batch_size=4", "loss.dml.weight=2", "run.seed=1"]
+    other = [
+        "teacher.batch_stats=true",
+        "optim.lr=0.1",
+        "data.batch_size=4",
+        "loss.dml.weight=2",
+        "run.seed=1",
+        "data.mix=0",
+    ]
     assert len({config_digest(override(cfg, [text])) for text in other} - {config_digest(cfg)}) == len(other)

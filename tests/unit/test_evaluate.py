@@ -1,5 +1,6 @@
 """Evaluation with a net whose output is known: it sees text wherever a picture is bright."""
 
+import dataclasses
 import json
 import socket
 import subprocess
@@ -124,6 +125,20 @@ def test_unreadable_pictures_are_named_and_left_out(tmp_path: Path) -> None:
     assert "2 images left out" in evaluation.one_line()
 
 
+def test_counts_by_picture_are_in_order_and_their_sums_are_the_score(tmp_path: Path) -> None:
+    samples = [sample(tmp_path, f"{i}.png", is_found=i != 1, ignore=i == 2) for i in range(4)]
+    samples[0].image.unlink()
+    evaluation = run(samples, EvalConfig(resize=CFG.resize, batch_size=2))
+    assert [dataclasses.astuple(p) for p in evaluation.per_image] == [
+        (1, "1.png", 0, 1, 1),
+        (2, "2.png", 0, 0, 0),
+        (3, "3.png", 1, 1, 1),
+    ]
+    score = evaluation.score
+    sums = [sum(getattr(p, name) for p in evaluation.per_image) for name in ("matched", "ground_truth", "detected")]
+    assert sums == [score.matched, score.ground_truth, score.detected]
+
+
 def test_nothing_to_evaluate_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no labelled picture"):
         run([])
@@ -189,7 +204,7 @@ def test_two_ranks_find_together_what_one_finds_alone(tmp_path: Path) -> None:
     ranks = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in (0, 1)]
     found = [json.loads(rank.communicate(timeout=120)[0]) for rank in ranks]
     alone = run(samples)
-    assert found[0] == found[1] == alone.as_dict()
+    assert found[0] == found[1] == [alone.as_dict(), [list(dataclasses.astuple(p)) for p in alone.per_image]]
     assert (alone.images, alone.score.matched, len(alone.unreadable)) == (4, 2, 1)
 
 
@@ -198,7 +213,7 @@ def evaluate_one_rank(labels: Path, port: int, rank: int) -> None:
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     found = evaluate(Bright(), read_labels(labels), NormalizeConfig(), CFG, CPU, rank, 2)  # type: ignore[arg-type]
     dist.destroy_process_group()
-    print(json.dumps(found.as_dict()))
+    print(json.dumps([found.as_dict(), [dataclasses.astuple(picture) for picture in found.per_image]]))
 
 
 def test_thresholds_are_those_of_the_config(tmp_path: Path) -> None:
