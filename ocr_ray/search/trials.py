@@ -34,7 +34,7 @@ class TrialSummary:
     """The weights file of that epoch; empty when there is none."""
     end: End = "running"
     reason: str = ""
-    """Why it failed, in one line."""
+    """Why it failed, or was ended before its last epoch, in one line."""
     seconds: float = 0.0
     """From the trial's start, its workers' start included, to its end, over all attempts."""
 
@@ -102,7 +102,7 @@ def trials_table(trials: list[TrialSummary]) -> Table:
         table.add_column(key.replace(".", ".\n"), justify="right", no_wrap=True)  # keys are long, their values short
     table.add_column("epochs", justify="right")
     table.add_column("hmean", justify="right", no_wrap=True)
-    table.add_column("end", no_wrap=not any(t.reason for t in trials))
+    table.add_column("end", no_wrap=not any(t.end == "failed" and t.reason for t in trials))
     table.add_column("seconds", justify="right")
     for t in trials:
         table.add_row(
@@ -110,7 +110,7 @@ def trials_table(trials: list[TrialSummary]) -> Table:
             *(_short(t.values.get(key)) for key in keys),
             str(t.epochs),
             "" if t.hmean is None else f"{t.hmean:.4f}" + (" *" if t is best else "  "),
-            t.end + (f": {shorten(t.reason, 60)}" if t.reason else ""),
+            t.end + (f": {shorten(t.reason, 60)}" if t.end == "failed" and t.reason else ""),
             f"{t.seconds:.0f}",
             style="bold" if t is best else None,
         )

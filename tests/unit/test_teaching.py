@@ -253,6 +253,11 @@ def test_many_who_ask_for_a_piece_have_it_made_once(producing: Producing) -> Non
     assert (stats.made, stats.read, stats.live) == (2 * PIECE, 16 * PIECE, 0)
     assert stats.hit_rate == pytest.approx(14 / 16)
     assert stats.seconds_saved == pytest.approx(0.02 * 7)
+    # Of one trial: what it read, by the mean of a picture's 0.01 s / PIECE.
+    saved = {"teacher.answers_read": 3 * PIECE, "teacher.saved_s": pytest.approx(0.03)}
+    assert desk.metrics_of("t1") == saved
+    assert desk.metrics_of("late")["teacher.answers_read"] == PIECE
+    assert desk.metrics_of("never") == {"teacher.answers_read": 0, "teacher.saved_s": 0}
 
 
 def test_a_broken_piece_is_made_again_and_counted(producing: Producing) -> None:
