@@ -73,6 +73,29 @@ def train_command(
     typer.echo(f"hmean {result.hmean:.4f}  {result.best}")
 
 
+@app.command("rerun")
+def rerun_command(
+    run_id: Annotated[str, typer.Argument(help="of a run or of a sweep's trial, as MLflow shows it", metavar="RUN_ID")],
+    overrides: Overrides = None,
+    tracking: Annotated[
+        str | None, typer.Option(help="database or server that knows it; absent: that of `runs`")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="of the new run; absent: the old one's id and the time")] = None,
+    other_data: Annotated[
+        bool, typer.Option("--other-data", help="also where data or weights are not those of the first time")
+    ] = False,
+) -> None:
+    """Trains a run of MLflow's again, and says what differs now and whether the losses are the same.
+
+    Example: `ocr-ray rerun 0a1b2c3d4e5f60718293a4b5c6d7e8f9 --tracking sqlite:///runs/mlflow.db`
+    """
+    from ocr_ray.rerun import rerun
+
+    result = rerun(run_id, tracking, overrides or [], name, other_data)
+    typer.echo(result.verdict)
+    typer.echo(f"hmean {result.trained.hmean:.4f}  {result.trained.best}")
+
+
 @app.command("tune")
 def tune_command(
     config: Config,

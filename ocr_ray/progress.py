@@ -19,6 +19,8 @@ from rich.text import Text
 
 Phase = Literal["starting", "new parts", "training", "evaluating", "done", "stopped early", "failed"]
 ENDED: tuple[Phase, ...] = ("done", "stopped early", "failed")
+SEEN_S = 2.0
+"""Of training, before anything is said about how long it takes."""
 HEARTBEAT_S = 20.0
 """Without a terminal, a line at least this often, even when nothing has changed."""
 
@@ -50,6 +52,26 @@ class ProgressEvent:
         return min(1.0, (self.epoch + (self.step / self.steps if self.steps else 0.0)) / self.epochs)
 
 
+@dataclass(frozen=True)
+class RunTiming:
+    """What a run has taken, and what it takes by what was seen of it."""
+
+    run: str
+    seconds: float
+    """From its start until now, or until its end."""
+    ended: bool = False
+    training_s: float | None = None
+    """Of all its epochs, were it to run to its end; None before it has trained a little."""
+    whole_s: float | None = None
+    """The same with its start."""
+    steps: int = 0
+    """Of all its epochs; 0 before it has said so."""
+
+
+Note = Callable[[list[RunTiming], float], str]
+"""Words for the head of the live lines, from the runs of the stage and the seconds since its beginning."""
+
+
 @dataclass
 class _Run:
     """One line: the last event, when the run and its training began, and what was last heard of loss and hmean."""
@@ -62,6 +84,8 @@ class _Run:
     hmean: float | None = None
     first_fraction: float = 0.0
     ended: float | None = None
+    training_s: float | None = None
+    steps: int = 0
 
     def take(self, event: ProgressEvent, now: float) -> None:
         if event.phase == "training" and self.training_since is None:
@@ -71,6 +95,19 @@ class _Run:
         self.hmean = self.hmean if event.hmean is None else event.hmean
         if event.phase in ENDED:
             self.ended = now
+            return
+        if event.phase == "training" and event.steps:
+            self.steps = event.steps * event.epochs
+        done = event.fraction - self.first_fraction
+        if self.training_since is not None and done > 0 and now - self.training_since >= SEEN_S:
+            self.training_s = (now - self.training_since) / done
+
+    def timing(self, now: float) -> RunTiming:
+        whole = None
+        if self.training_s is not None and self.training_since is not None:
+            whole = self.training_since - self.since + self.training_s
+        seconds = (now if self.ended is None else self.ended) - self.since
+        return RunTiming(self.event.run, seconds, self.ended is not None, self.training_s, whole, self.steps)
 
     def seconds_left(self, now: float) -> float | None:
         done = self.event.fraction - self.first_fraction
@@ -99,6 +136,7 @@ class LiveFeed:
         self._stop = threading.Event()
         self._runs: dict[str, _Run] = {}
         self._stage, self._expected = "", 0
+        self._note: Note | None = None
         self._since = clock()
         self._live: Live | None = None
         self._thread: threading.Thread | None = None
@@ -125,9 +163,20 @@ class LiveFeed:
     def stage(self, name: str, runs: int = 0) -> None:
         """Begins a stage, e.g. `sweep` of 4 `runs`; the lines of the one before are dropped."""
         with self._lock:
-            self._stage, self._expected = name, runs
+            self._stage, self._expected, self._note = name, runs, None
             self._since = self._clock()
             self._runs = {}
+
+    def note(self, note: Note) -> None:
+        """Adds words of its own to the head of the stage's lines, and goes on doing so."""
+        with self._lock:
+            self._note = note
+
+    def timings(self) -> tuple[list[RunTiming], float]:
+        """Of the stage's runs, and the seconds since it began."""
+        now = self._clock()
+        with self._lock:
+            return [run.timing(now) for run in self._runs.values()], now - self._since
 
     def put(self, event: ProgressEvent) -> None:
         """Takes a run's news. A run that has ended is not brought back by events that arrive late."""
@@ -167,6 +216,8 @@ class LiveFeed:
 
     def _stage_left(self, now: float) -> str:
         """For several runs: an upper bound, since a scheduler may end some of them early."""
+        if self._note is not None:
+            return self._note([run.timing(now) for run in self._runs.values()], now - self._since)
         if self._expected < 2:
             return ""
         done = sum(run.event.fraction for run in self._runs.values()) / self._expected

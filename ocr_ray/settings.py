@@ -11,6 +11,15 @@ class SweepConfig:
     """How a sweep draws its trials and which of them it ends early. Epochs are as the trials report them."""
 
     trials: int = 16
+    max_hours: float | None = None
+    """Wall time, over all attempts. When it, or one of the three below, is spent, no further trial is started, and each
+    that runs ends with the epoch under way. Absent: no such limit."""
+    max_device_hours: float | None = None
+    """Hours times workers, summed over trials, from their start to their end."""
+    plateau_trials: int | None = None
+    """The sweep ends when so many trials one after another have ended without raising the best hmean by more than
+    plateau_margin."""
+    plateau_margin: float = 0.002
     searcher: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
     """`tpe`, `gp`, `cmaes`: Optuna's tree of Parzen estimators, Gaussian process and evolution strategy, which learn
     from trials that have ended. `random`: draws that ignore results. `grid`: every combination, in random order."""
@@ -44,6 +53,7 @@ class SweepConfig:
         for key, value, least in (
             ("trials", self.trials, 1),
             ("grace_epochs", 1 if self.grace_epochs is None else self.grace_epochs, 1),
+            ("plateau_trials", 1 if self.plateau_trials is None else self.plateau_trials, 1),
             ("reduction_factor", self.reduction_factor, 2),
             ("max_concurrent", 1 if self.max_concurrent is None else self.max_concurrent, 1),
             ("neighbours", 0 if self.neighbours is None else self.neighbours, 0),
@@ -53,6 +63,11 @@ class SweepConfig:
         ):
             if value < least:
                 raise ConfigError(f"sweep.{key}: expected at least {least}, found {value}")
+        for key, limit in (("max_hours", self.max_hours), ("max_device_hours", self.max_device_hours)):
+            if limit is not None and not limit > 0:
+                raise ConfigError(f"sweep.{key}: expected more than 0, found {limit:g}")
+        if not 0 <= self.plateau_margin < 1:
+            raise ConfigError(f"sweep.plateau_margin: expected 0 to 1, found {self.plateau_margin:g}")
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,12 @@ class TrackingConfig:
     uri: str | None = None
     """A tracking server or database. Absent: MLFLOW_TRACKING_URI, or else `mlflow.db` in the storage folder."""
     experiment: str = "ocr_ray"
+    pictures: int = 4
+    """Pictures of val, evenly spaced, on which a run's findings are drawn as it learns; 0: none."""
+
+    def __post_init__(self) -> None:
+        if self.pictures < 0:
+            raise ConfigError(f"tracking.pictures: expected at least 0, found {self.pictures}")
 
 
 @dataclass(frozen=True)

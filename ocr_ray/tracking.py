@@ -15,7 +15,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,12 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 PARENT_TAG = "mlflow.parentRunId"
 USED_CONFIG = "config"
 """Key of a report that holds, as JSON, the flat config which the worker built with."""
+DEVICE = "device"
+"""Key of a report, and a run's tag: what computed."""
+IMAGES = "val.images"
+"""Key of a report: files with what was found on pictures of val, which become the run's images."""
+IMAGES_FOLDER = "images"
+"""Where MLflow's pages look for a run's images by step."""
 PARAMS_A_BATCH = 100
 LONGEST_PARAM = 6000
 LONGEST_WAIT_S = 30.0
@@ -101,6 +107,10 @@ class TrackedRun:
         if not self._params_sent and isinstance(result.get(USED_CONFIG), str):
             self._params_sent = True
             self.params(json.loads(result[USED_CONFIG]))
+            if DEVICE in result:
+                self.tags({DEVICE: str(result[DEVICE])})
+        if result.get(IMAGES):
+            self.images([Path(path) for path in result[IMAGES]], int(result["epoch"]))
         numbers = {key: float(value) for key, value in result.items() if _is_number(value) and key != "epoch"}
         self.metrics(numbers, int(result["epoch"]))
 
@@ -121,6 +131,19 @@ class TrackedRun:
                 client.log_artifact(run_id, str(path), folder)
 
         self._write(f"artifact {path}", write)
+
+    def images(self, paths: Sequence[Path], step: int) -> None:
+        """Picture files of an epoch, whose names MLflow's pages know how to read; none of an epoch that was written."""
+        from mlflow.entities import RunTag
+
+        def write(client: "MlflowClient", run_id: str) -> None:
+            if step <= self._step:
+                return
+            for path in paths:
+                client.log_artifact(run_id, str(path), IMAGES_FOLDER)
+            client.log_batch(run_id, tags=[RunTag("mlflow.loggedImages", "True")])  # else the pages do not look
+
+        self._write(f"images of epoch {step}", write)
 
     def text(self, text: str, name: str) -> None:
         """An artifact file `name` that holds `text`."""
@@ -259,7 +282,7 @@ class Tracker:
     def _connect(self) -> "MlflowClient":
         try:
             with _opened_alone(self.uri):
-                client = _quiet_client(self.uri)
+                client = quiet_client(self.uri)
                 self._experiment_id = self._find_experiment(client)
                 return client
         except ConfigError:
@@ -268,7 +291,7 @@ class Tracker:
             if not self._remote or _refused(e):
                 raise ConfigError(f"tracking.uri: {self.uri}: {_one_line(e)}") from e
             self._note_away(e)
-            return _quiet_client(self.uri)
+            return quiet_client(self.uri)
 
     def _find_experiment(self, client: "MlflowClient") -> str:
         found = client.get_experiment_by_name(self.experiment)
@@ -330,7 +353,8 @@ class Tracker:
             write_text(self._ledger, json.dumps({"uri": self.uri, "runs": self._ids}, indent=2))
 
 
-def _quiet_client(uri: str) -> "MlflowClient":
+def quiet_client(uri: str) -> "MlflowClient":
+    """A client of that store which prints nothing of its own and tries once."""
     # One short try: the retries are ours, and a user's own settings win.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -21,7 +22,6 @@ from ray.util.queue import Empty, Queue
 
 from ocr_ray.config import (
     RecipeConfig,
-    config_digest,
     decides_numbers,
     load_config,
     to_yaml,
@@ -33,10 +33,12 @@ from ocr_ray.files import write_text
 from ocr_ray.held_out import evaluate_on_test
 from ocr_ray.prestart import WORKER_MARK
 from ocr_ray.progress import LiveFeed, ProgressEvent
-from ocr_ray.recipes import build_model, read_keep, read_test, read_train, read_val
+from ocr_ray.recipes import BuiltModel, build_model, read_keep, read_test, read_train, read_val
+from ocr_ray.record import RECORD_FILE, Recorder, RunRecord, keep_record
 from ocr_ray.reports import append_report, read_reports
 from ocr_ray.session import connected, gpus_in_cluster
 from ocr_ray.start import say_if_below_start, start_metrics
+from ocr_ray.stopwatch import Stopwatch, device_hours
 from ocr_ray.teaching.sharing import Teaching
 from ocr_ray.tracking import TrackedRun, Tracker, store_uri
 from ocr_ray.typed import flatten
@@ -54,6 +56,8 @@ from ocr_ray.worker import (
 CONFIG_FILE = "config.yaml"
 AFTER_SEARCH = ("sweep.confirm", "sweep.seeds")
 """Keys that a sweep reads when its trials have ended, so that a resume may bring others."""
+CHECKPOINTS_KEPT = 2
+"""Of a run: the last one, and the best one beside it."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,17 @@ class TrainResult:
 
 
 def train(
-    cfg: RecipeConfig, name: str | None = None, resume: bool = False, live: LiveFeed | None = None
+    cfg: RecipeConfig,
+    name: str | None = None,
+    resume: bool = False,
+    live: LiveFeed | None = None,
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> TrainResult:
     """Trains one recipe and keeps the better student.
 
     Args: name is the run's folder in `ray.storage`, by default recipe and time; resume goes on with the run of that
         name from its last checkpoint, and gives the result of one that had ended; live shows the run, by default on
-        standard error.
+        standard error; tags are further ones of its MLflow run.
     Raises: RunError when the name is taken, there is nothing to resume, or the run failed; ClusterError when the
         cluster can never place it; ConfigError, DataError and WeightsError for what the config names.
     """
@@ -91,8 +99,11 @@ def train(
         must_fit(cfg)
         tracker = stack.enter_context(open_tracker(cfg, storage / name, live))
         folder = make_folder(cfg, storage / name)
-        run = tracker.run(name, name, tags={"recipe": cfg.recipe, "config_digest": config_digest(cfg)})
+        record = Recorder().of(cfg)
+        run = tracker.run(name, name, tags={"recipe": cfg.recipe, **record.tags(), **tags})
         run.text(to_yaml(cfg), CONFIG_FILE)
+        put_down(record, folder, run, live)
+        watch = Stopwatch(folder)
         start = start_metrics(cfg, folder, live)
         run.metrics(start, step=0)
         last = None
@@ -101,7 +112,8 @@ def train(
         if last is None or last["epoch"] < cfg.optim.epochs:
             live.put(ProgressEvent(name, "starting", epochs=cfg.optim.epochs))
             feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
-            last = _watch(build_trainer(cfg, name, storage, [_Forward(feed, folder)], feed), feed, live, run, folder)
+            trainer = build_trainer(cfg, name, storage, [_Forward(feed, folder)], feed)
+            last = _watch(trainer, feed, live, run, folder, cfg.ray.num_workers, watch)
         best = Path(last["best_path"])
         run.artifact(best.parent, "best")
         live.put(ProgressEvent(name, "done", hmean=last["hmean.best"]))
@@ -151,7 +163,9 @@ def build_trainer(
             storage_path=str(storage),
             callbacks=callbacks or [],  # type: ignore[arg-type]
             # The last one is always kept; the score keeps the best one beside it.
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute="hmean"),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=CHECKPOINTS_KEPT, checkpoint_score_attribute="hmean"
+            ),
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
                 max_failures=cfg.ray.max_failures, controller_failure_limit=3
             ),
@@ -220,8 +234,19 @@ def make_folder(cfg: RecipeConfig, folder: Path) -> Path:
     return folder
 
 
-def announce(cfg: RecipeConfig, live: LiveFeed) -> None:
-    """Reads weights and labels as the workers will, and says in short what they hold.
+def put_down(record: RunRecord, folder: Path, run: TrackedRun, live: LiveFeed) -> None:
+    """Keeps the record of a run or sweep in its folder and beside it in MLflow; says what a resume finds changed."""
+    changed = keep_record(folder, record)
+    if changed:
+        run.tags({"resumed_with": "\n".join(changed)})
+    else:
+        run.text(record.to_json(), RECORD_FILE)
+    for line in changed:
+        live.say(f"note: not as at its start: {line}")
+
+
+def announce(cfg: RecipeConfig, live: LiveFeed) -> BuiltModel:
+    """Reads weights and labels as the workers will, and says in short what they hold. Returns: the nets.
 
     Raises: WeightsError, DataError and ConfigError, so that a mistake costs no worker's start.
     """
@@ -249,6 +274,7 @@ def announce(cfg: RecipeConfig, live: LiveFeed) -> None:
                 f"data.{name}: {len(missing)} of {len(samples)} pictures cannot be read, the first: "
                 f"{missing[0].image}; are the labels' paths relative to another folder (data.root)?"
             )
+    return built
 
 
 def open_tracker(cfg: RecipeConfig, folder: Path, live: LiveFeed) -> Tracker:
@@ -279,7 +305,13 @@ class _Forward(UserCallback):
 
 
 def _watch(
-    trainer: ray.train.torch.TorchTrainer, feed: Queue, live: LiveFeed, run: TrackedRun, folder: Path
+    trainer: ray.train.torch.TorchTrainer,
+    feed: Queue,
+    live: LiveFeed,
+    run: TrackedRun,
+    folder: Path,
+    workers: int,
+    watch: Stopwatch,
 ) -> dict[str, Any]:
     """Runs the trainer and passes on its news until it ends. Returns: the last report."""
     failed: list[BaseException] = []
@@ -313,7 +345,8 @@ def _watch(
             live.put(news)
         else:
             last = news
-            run.report(news)
+            run.report({**news, **device_hours(news, workers, watch.seconds)})
+            watch.save()
             for line in spoken(news, told):
                 live.say(line)
     raise_if_stopped(folder)

@@ -12,25 +12,32 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ray import tune
 from ray.exceptions import RayError
+from ray.tune.search import Searcher, SearchGenerator
 from ray.util.queue import Empty, Queue
 from rich.table import Table
 
-from ocr_ray.config import RecipeConfig, config_digest, load_config, to_yaml, with_paths_resolved
+from ocr_ray.config import RecipeConfig, load_config, to_yaml, with_paths_resolved
 from ocr_ray.confirm import confirm, default_trial
 from ocr_ray.errors import RunError
 from ocr_ray.files import write_text
 from ocr_ray.held_out import Held, TestScores, evaluate_on_test, untouched_start
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
+from ocr_ray.record import Recorder
+from ocr_ray.search.budget import Budget
+from ocr_ray.search.cost import CostEstimate
+from ocr_ray.search.disk import disk_need, must_have_room
 from ocr_ray.search.first import FirstTrials, first_trials
 from ocr_ray.search.history import past_reports, ranks_of
+from ocr_ray.search.notes import TrialNotes, device_hours_of
 from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
 from ocr_ray.search.ranks import Ranks
 from ocr_ray.search.reserve import Reserve
@@ -42,11 +49,12 @@ from ocr_ray.search.watch import SweepWatch
 from ocr_ray.session import connected
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.start import say_if_below_start, start_metrics
+from ocr_ray.stopwatch import HOUR_S, Stopwatch
 from ocr_ray.teaching.desk import TeachingStats
 from ocr_ray.teaching.gpu_need import with_gpu_share
 from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan_teaching
 from ocr_ray.tracking import TrackedRun, Tracker
-from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, worker_resources
+from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, put_down, worker_resources
 from ocr_ray.typed import to_plain, with_values
 from ocr_ray.verdict import DEFAULT_NAME, START_NAME, Confirmation
 
@@ -115,7 +123,7 @@ def sweep(
         if live is None:
             live = stack.enter_context(LiveFeed())
         live.stage(f"sweep {name}", cfg.sweep.trials)
-        announce(cfg, live)
+        built = announce(cfg, live)
         stack.enter_context(connected(cfg.ray))
         plan = plan_teaching(cfg, space.varied, live)
         cfg = with_gpu_share(cfg, plan, live)
@@ -123,21 +131,47 @@ def sweep(
         rule = stopping(cfg.sweep, cfg.optim.epochs, cfg.eval.every_epochs)
         for line in (*first.notes, *searcher_notes(cfg.sweep, space), *stopping_notes(cfg, rule)):
             live.say(line)
+        need = disk_need(built.model, cfg.sweep.trials - len(book.trials), at_once)
+        must_have_room(folder, need)
         tracker = stack.enter_context(open_tracker(cfg, folder, live))
         make_folder(cfg, folder)
-        tags = {"recipe": cfg.recipe, "config_digest": config_digest(cfg), "search_space": space.source}
-        parent = tracker.run(name, name, tags=tags)
+        recorder = Recorder()
+        record = recorder.of(cfg)
+        parent = tracker.run(name, name, tags={"recipe": cfg.recipe, "search_space": space.source, **record.tags()})
         parent.text(to_yaml(cfg), CONFIG_FILE)
+        put_down(record, folder, parent, live)
         start = start_metrics(cfg, folder, live)
         parent.metrics(start, step=0)
         teaching = None
         if plan is not None:
             teaching = open_teaching(cfg, plan)
             stack.callback(teaching.close)
-        interrupted = _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching, rule, first)
+        watch = Stopwatch(folder)
+        cost = _cost(cfg, book, at_once, need.in_all, watch)
+        interrupted, ended = _run_tune(
+            cfg,
+            space,
+            folder,
+            book,
+            at_once,
+            resume,
+            live,
+            tracker,
+            parent,
+            teaching,
+            recorder,
+            watch,
+            cost,
+            rule,
+            first,
+        )
+        watch.save()
         if interrupted:
             live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
             raise KeyboardInterrupt
+        if ended:
+            live.say(f"sweep: ended: {ended}; {len(book.trials)} of {cfg.sweep.trials} trials were started")
+        parent.tags({"ended": ended or "all trials"})
         taught = teaching.stats() if teaching is not None else None
         if taught is not None:
             live.say(taught.one_line())
@@ -265,17 +299,26 @@ def _run_tune(
     tracker: Tracker,
     parent: TrackedRun,
     teaching: Teaching | None,
+    recorder: Recorder,
+    stopwatch: Stopwatch,
+    cost: CostEstimate,
     rule: Stopping,
     first: FirstTrials,
-) -> bool:
-    """Runs Tune's loop to its end. Returns: whether a signal ended it before its time."""
+) -> tuple[bool, str]:
+    """Runs Tune's loop to its end. Returns: whether a signal ended it before its time, and which budget did."""
 
-    def yaml_of(values: Mapping[str, Any]) -> str:
-        return to_yaml(with_values(cfg, space.settled(values), "trial"))
+    def config_of(values: Mapping[str, Any]) -> RecipeConfig:
+        return with_values(cfg, space.settled(values), "trial")
 
     left = cfg.sweep.trials - sum(trial.end != "running" for trial in book.trials)
     reserve = Reserve(left, lambda: fill_up(cfg.ray.num_workers, worker_resources(cfg)))
-    watch = SweepWatch(book, space, tracker, parent, live, folder, yaml_of, reserve, teaching)
+    searcher = build_searcher(cfg.sweep, first.points, at_once)
+    search = SearchGenerator(searcher) if isinstance(searcher, Searcher) else searcher  # as Tune itself would
+    scheduler = build_scheduler(rule, first.control, past_reports(folder, book))
+    workers = cfg.ray.num_workers
+    budget = Budget(cfg.sweep, book, stopwatch, partial(device_hours_of, workers=workers), search)
+    notes = TrialNotes(folder, config_of, recorder, scheduler, workers, teaching, lambda: budget.reason)
+    watch = SweepWatch(book, space, tracker, parent, live, folder, notes, reserve, teaching)
     feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
     trainable = tune.with_resources(
         tune.with_parameters(
@@ -290,7 +333,17 @@ def _run_tune(
         {"CPU": TRIAL_CPU},
     )
     domains = space.to_tune()
-    with _quiet_tune(folder), _signals_given_back(), _relayed(feed, live, watch, reserve):
+    live.note(cost.note)
+    told: list[str] = []
+
+    def tell_cost() -> None:
+        sentence = None if told else cost.sentence(*live.timings())
+        if sentence:
+            told.append(sentence)
+            live.say(sentence)
+            parent.tags({"estimate": sentence})
+
+    with _quiet_tune(folder), _signals_given_back(), _relayed(feed, live, watch, reserve, tell_cost):
         tune.run(
             trainable,
             # In a folder of its own: Tune copies the files it finds beside its state out and, on a resume, back again.
@@ -300,8 +353,9 @@ def _run_tune(
             num_samples=cfg.sweep.trials,
             metric=OBJECTIVE,
             mode="max",
-            search_alg=build_searcher(cfg.sweep, first.points, at_once),
-            scheduler=build_scheduler(rule, first.control, past_reports(folder, book)),
+            search_alg=search,
+            stop=budget,
+            scheduler=scheduler,
             callbacks=[watch],
             verbose=0,
             raise_on_failed_trial=False,
@@ -315,7 +369,13 @@ def _run_tune(
         best = best_trial(book.trials)
         if best is not None and not best.hmean:
             live.say(f"val: no trial found anything; the best one: {watch.diagnosis_of(best.trial_id)}")
-    return watch.interrupted.is_set()
+    return watch.interrupted.is_set(), budget.reason
+
+
+def _cost(cfg: RecipeConfig, book: TrialBook, at_once: int, disk: int, watch: Stopwatch) -> CostEstimate:
+    left = cfg.sweep.trials - sum(trial.end != "running" for trial in book.trials)
+    device_s = device_hours_of(book.trials, cfg.ray.num_workers) * HOUR_S
+    return CostEstimate(cfg.sweep, left, at_once, cfg.ray.num_workers, disk, watch.seconds, device_s)
 
 
 def _trial_id(trial: tune.experiment.Trial) -> str:
@@ -354,13 +414,19 @@ def _trials_at_once(cfg: RecipeConfig, live: LiveFeed, plan: TeachingPlan | None
 
 
 def _raise_all_failed(name: str, trials: list[TrialSummary]) -> NoReturn:
-    first = next((f"trial {t.number}: {t.reason}" for t in trials if t.reason), "no trial has kept any weights")
+    failed = (f"trial {t.number}: {t.reason}" for t in trials if t.end == "failed" and t.reason)
+    first = next(failed, "no trial has kept any weights")
     raise RunError(f"{name}: no trial came through: {first}")
 
 
 @contextlib.contextmanager
-def _relayed(feed: Queue, live: LiveFeed, watch: SweepWatch, reserve: Reserve) -> Iterator[None]:
-    """Shows the workers' signs of life while the block runs, since Tune's loop has this thread."""
+def _relayed(
+    feed: Queue, live: LiveFeed, watch: SweepWatch, reserve: Reserve, heard: Callable[[], None]
+) -> Iterator[None]:
+    """Shows the workers' signs of life while the block runs, since Tune's loop has this thread.
+
+    Args: heard is called after each of them.
+    """
     over = threading.Event()
 
     def relay() -> None:
@@ -373,6 +439,7 @@ def _relayed(feed: Queue, live: LiveFeed, watch: SweepWatch, reserve: Reserve) -
                 return
             live.put(dataclasses.replace(event, run=watch.name_of(event.run)))
             reserve.trial_trains(event.run)
+            heard()
 
     thread = threading.Thread(target=relay, name="relay", daemon=True)
     thread.start()

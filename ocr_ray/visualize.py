@@ -50,6 +50,15 @@ def side_by_side(drawn: Image, probability: NDArray[np.float32]) -> Image:
     return np.hstack([drawn, draw_map(probability, width, height)])
 
 
+def within(image: Image, longest_side: int) -> tuple[Image, float]:
+    """`image` reduced to a longest side of so many pixels, and by what factor; a smaller one is left as it is."""
+    scale = longest_side / max(image.shape[:2])
+    if scale >= 1:
+        return image, 1.0
+    reduced = _to_width(image, max(round(image.shape[1] * scale), 1))
+    return reduced, reduced.shape[1] / image.shape[1]
+
+
 def contact_sheet(images: Sequence[Image], columns: int, cell_width: int) -> Image:
     """Pictures in rows of `columns`, each reduced or enlarged to `cell_width` pixels; cells are as high as the highest.
 

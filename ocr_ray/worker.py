@@ -29,7 +29,9 @@ from ocr_ray.files import write_text
 from ocr_ray.model_card import ModelCard, Origin
 from ocr_ray.progress import Phase, ProgressEvent
 from ocr_ray.recipes import build_model, build_training
+from ocr_ray.sketches import Sketches
 from ocr_ray.teaching.sharing import Teaching, shared_teacher
+from ocr_ray.tracking import DEVICE, IMAGES
 from ocr_ray.typed import flatten, to_plain
 
 STOPPED = "stopped.json"
@@ -111,6 +113,10 @@ def _train(arguments: WorkerArguments, rank: int, world_size: int) -> None:
         assert isinstance(cfg, CMLConfig)
         shared = shared_teacher(teaching, cfg, arguments.name, training.sampler.num_samples, world_size)
         training = dataclasses.replace(training, teacher=shared)
+    sketches = None
+    if rank == 0 and cfg.tracking.pictures:
+        sketches = Sketches(folder, training.val[::world_size], cfg.optim.epochs, cfg.tracking.pictures)
+        training = dataclasses.replace(training, on_image=sketches.see)
     optimizer = build_adam([p for p in training.model.parameters() if p.requires_grad], cfg.optim)
     state = RunState()
     checkpoint = ray.train.get_checkpoint()
@@ -132,7 +138,11 @@ def _train(arguments: WorkerArguments, rank: int, world_size: int) -> None:
             about = {"epoch": epoch.state.epoch, "which": which}
             write_per_image(folder / BEST_FOLDER / PER_IMAGE_FILE, epoch.evaluations[which].per_image, about)
             keep_best(folder, detector, card_of(cfg, training, epoch, which, arguments.name), to_plain(cfg))
+        if sketches is not None and epoch.evaluations:
+            drawn = sketches.draw(better_student(training, epoch)[0], epoch.state.epoch, epoch.best)
+            metrics[IMAGES] = [str(path) for path in drawn]
         metrics["config"] = used
+        metrics[DEVICE] = device_name(training.device)
         metrics[FAILED_PICTURES] = [failure for failure in dict.fromkeys(epoch.failures) if failure not in named]
         named.update(epoch.failures)
         better = max(epoch.evaluations.values(), key=lambda e: e.score.hmean, default=None)
@@ -146,6 +156,13 @@ def _train(arguments: WorkerArguments, rank: int, world_size: int) -> None:
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(at))
 
     fit(training, optimizer, state, report, signs.on_step)
+
+
+def device_name(device: torch.device) -> str:
+    """What computes, as far as it decides an answer's last bits: the card, or the processor's kind and the threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
 def better_student(training: Training, epoch: EpochReport) -> tuple[str, Any]:

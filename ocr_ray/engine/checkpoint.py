@@ -49,6 +49,13 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def checkpoint_bytes(model: nn.Module) -> int:
+    """How large a checkpoint of `model` is, to a few kilobytes: what it trains, and two moments of Adam for each
+    parameter among it."""
+    state = sum(value.nbytes for value in trained_state(model).values())
+    return state + 2 * sum(p.nbytes for p in model.parameters() if p.requires_grad)
+
+
 def save_checkpoint(
     folder: Path,
     model: nn.Module,

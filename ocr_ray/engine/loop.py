@@ -6,6 +6,7 @@ What leaves the loop leaves through two callables: `report` once an epoch, `on_s
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from inspect import signature
 from typing import Literal
 
@@ -21,7 +22,7 @@ from ocr_ray.data.dataset import TrainSampler
 from ocr_ray.data.labels import Sample
 from ocr_ray.data.normalize import NormalizeConfig
 from ocr_ray.engine.checkpoint import RunState
-from ocr_ray.engine.evaluate import EvalConfig, Evaluation, evaluate
+from ocr_ray.engine.evaluate import EvalConfig, Evaluation, ImageResult, evaluate
 from ocr_ray.engine.meter import EpochMeter, StepEvent
 from ocr_ray.engine.optim import OptimConfig, build_adam, learning_rate
 from ocr_ray.engine.teacher import prepared, unpacked
@@ -85,6 +86,8 @@ class Training:
     world_size: int = 1
     teacher: Callable[[Batch], Tensor] | None = None
     """Where the model does not hold its teacher: the stored answers to a batch, as `Batch.teacher` has them."""
+    on_image: Callable[[str, ImageResult], None] = lambda student, result: None
+    """Takes what each student, by name, finds on each picture of val that this rank evaluates."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,7 @@ def evaluate_students(training: Training) -> dict[str, Evaluation]:
             training.device,
             training.rank,
             training.world_size,
+            partial(training.on_image, name),
         )
         for name, student in training.model.students().items()
     }

@@ -153,6 +153,11 @@ class Judge(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self._rule, self._control, self._past = rule, control, past
 
+    @property
+    def rule(self) -> AsyncHyperBandScheduler | MedianStoppingRule:
+        """Ray's own."""
+        return self._rule
+
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """As Tune calls it, once."""
         return super().set_search_properties(metric, mode) and self._rule.set_search_properties(metric, mode)

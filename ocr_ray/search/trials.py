@@ -34,7 +34,7 @@ class TrialSummary:
     """The weights file of that epoch; empty when there is none."""
     end: End = "running"
     reason: str = ""
-    """Why it failed, in one line."""
+    """Why it failed, or was ended before its last epoch, in one line."""
     seconds: float = 0.0
     """From the trial's start, its workers' start included, to its end, over all attempts."""
     keep: float | None = None
@@ -107,7 +107,7 @@ def trials_table(trials: list[TrialSummary]) -> Table:
     has_keep = any(t.keep is not None for t in trials)
     if has_keep:
         table.add_column("keep", justify="right", no_wrap=True)
-    table.add_column("end", no_wrap=not any(t.reason for t in trials))
+    table.add_column("end", no_wrap=not any(t.end == "failed" and t.reason for t in trials))
     table.add_column("seconds", justify="right")
     for t in trials:
         table.add_row(
@@ -116,7 +116,7 @@ def trials_table(trials: list[TrialSummary]) -> Table:
             str(t.epochs),
             "" if t.hmean is None else f"{t.hmean:.4f}" + (" *" if t is best else "  "),
             *(["" if t.keep is None else f"{t.keep:.4f}"] if has_keep else []),
-            t.end + (f": {shorten(t.reason, 60)}" if t.reason else ""),
+            t.end + (f": {shorten(t.reason, 60)}" if t.end == "failed" and t.reason else ""),
             f"{t.seconds:.0f}",
             style="bold" if t is best else None,
         )

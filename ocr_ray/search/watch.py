@@ -5,7 +5,6 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,10 +15,12 @@ from ray.tune.experiment import Trial
 from ocr_ray.engine.loop import KEPT
 from ocr_ray.progress import LiveFeed, Phase, ProgressEvent
 from ocr_ray.reports import read_reports
+from ocr_ray.search.notes import TrialNotes
 from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, train_folder
 from ocr_ray.search.trials import End, TrialBook, TrialSummary, best_trial
 from ocr_ray.spaces import SearchSpace
+from ocr_ray.stopwatch import DEVICE_HOURS
 from ocr_ray.teaching.sharing import Teaching
 from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.train import spoken
@@ -38,7 +39,7 @@ TUNES_OWN = frozenset(
 class SweepWatch(tune.Callback):
     """Keeps the books of a sweep while Tune runs it. Tune calls it in the driver's main thread.
 
-    Args: folder is the sweep's; yaml_of gives the whole config of a trial from the values that it drew.
+    Args: folder is the sweep's; notes are written beside what a trial's worker reports.
     """
 
     def __init__(
@@ -49,12 +50,12 @@ class SweepWatch(tune.Callback):
         parent: TrackedRun,
         live: LiveFeed,
         folder: Path,
-        yaml_of: Callable[[Mapping[str, Any]], str],
+        notes: TrialNotes,
         reserve: Reserve,
         teaching: Teaching | None,
     ) -> None:
         self._book, self._space, self._tracker, self._parent, self._live = book, space, tracker, parent, live
-        self._folder, self._yaml_of = folder, yaml_of
+        self._folder, self._notes = folder, notes
         self._reserve, self._teaching = reserve, teaching
         self._runs: dict[str, TrackedRun] = {}
         self._began: dict[str, tuple[float, float]] = {}
@@ -105,12 +106,10 @@ class SweepWatch(tune.Callback):
         self._began[trial.trial_id] = (time.monotonic(), summary.seconds)
         name = self.name_of(trial.trial_id)
         if trial.trial_id not in self._runs:
-            run = self._tracker.run(trial.trial_id, name, self._parent, {"trial_id": trial.trial_id})
-            run.text(self._yaml_of(drawn), "config.yaml")
-            self._runs[trial.trial_id] = run
+            run = self._runs[trial.trial_id] = self._notes.start(self._tracker, self._parent, summary, drawn)
             # A worker may have finished epochs after an earlier driver had been stopped. What is written stays so.
             for report in read_reports(self._folder.parent / train_folder(self._folder.name, trial.trial_id)):
-                run.report(report | {"config": report[USED_CONFIG]})
+                run.report(self._notes.with_cost(report, None) | {"config": report[USED_CONFIG]})
         self._live.put(ProgressEvent(name, "starting"))
         if self._teaching is not None:
             self._teaching.started(trial.trial_id)
@@ -142,7 +141,7 @@ class SweepWatch(tune.Callback):
                 keep=result.get(KEPT),
             )
         )
-        self._runs[trial.trial_id].report(report)
+        self._runs[trial.trial_id].report(self._notes.with_cost(report, summary))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial came to its end, or the scheduler ended it."""
@@ -152,6 +151,7 @@ class SweepWatch(tune.Callback):
             end = "failed"
         elif summary.epochs < self._epochs.get(trial.trial_id, 0):
             end = "stopped early"
+            summary = dataclasses.replace(summary, reason=self._notes.why_stopped(summary))
         self._close(dataclasses.replace(summary, end=end))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -184,13 +184,15 @@ class SweepWatch(tune.Callback):
             run.tags({"reason": summary.reason})
         if not summary.epochs:  # no worker has said what it trains with
             run.tags({f"drawn.{key}": str(value) for key, value in summary.values.items()})
+            run.metrics({DEVICE_HOURS: self._notes.device_hours([summary])}, 0)
         if summary.best:
             run.artifact(Path(summary.best).parent, "best")
         run.end("FAILED" if summary.end == "failed" else "FINISHED")
         best = best_trial(self._book.trials)
         ended = sum(t.end != "running" for t in self._book.trials)
         if best is not None and best.hmean is not None:
-            self._parent.metrics({OBJECTIVE: best.hmean, "trials.ended": ended}, ended)
+            spent = self._notes.device_hours(self._book.trials)
+            self._parent.metrics({OBJECTIVE: best.hmean, "trials.ended": ended, DEVICE_HOURS: spent}, ended)
 
     def _timed(self, trial_id: str) -> TrialSummary:
         summary = self._book.of(trial_id)

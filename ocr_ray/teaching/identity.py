@@ -11,6 +11,7 @@ import torch
 
 from ocr_ray.config import CMLConfig
 from ocr_ray.data.labels import Sample, data_digest
+from ocr_ray.errors import WeightsError
 from ocr_ray.typed import flatten
 from ocr_ray.weights.load import weights_digest
 
@@ -61,7 +62,7 @@ def answers_digest(cfg: CMLConfig, samples: Sequence[Sample], device: str, threa
     plain = {
         "format": FORMAT,
         "config": {key: str(value) for key, value in sorted(chosen.items())},
-        "teacher": _teacher_digest(Path(cfg.teacher.weights)),
+        "teacher": teacher_digest(Path(cfg.teacher.weights)),
         "labels": data_digest(samples),
         "pictures": _pictures_digest(samples),
         "computed": [device, *(on_cpu if device == "cpu" else ()), *(version(name) for name in PACKAGES)],
@@ -69,7 +70,10 @@ def answers_digest(cfg: CMLConfig, samples: Sequence[Sample], device: str, threa
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _teacher_digest(path: Path) -> str:
+def teacher_digest(path: Path) -> str:
+    """Of a teacher's file or checkpoint, and of what runs it. Raises: WeightsError where it is not there."""
+    if not path.exists():
+        raise WeightsError(f"{path}: no such file")
     digest = weights_digest(path)
     return f"{digest} onnxruntime {version('onnxruntime')}" if path.suffix == ".onnx" else digest
 

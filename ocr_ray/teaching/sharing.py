@@ -25,6 +25,10 @@ STORE_FOLDER = "teacher-answers"
 """In a sweep's storage, shared by all sweeps in it. What lies there can be made again."""
 
 
+ANSWERS_WITHIN_S = 5.0
+"""The desk's loop waits for no teacher; one that takes longer is on a machine that is lost."""
+
+
 @dataclass(frozen=True)
 class TeachingPlan:
     """Where the answers lie, and who is going to compute them."""
@@ -69,6 +73,13 @@ class Teaching:
             stats: TeachingStats = ray.get(self.desk.stats.remote())
             return stats
         return None
+
+    def metrics_of(self, trial: str) -> dict[str, float]:
+        """What the trial has read and saved so far, as its run records it; nothing where the desk does not answer."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            metrics: dict[str, float] = ray.get(self.desk.metrics_of.remote(trial), timeout=ANSWERS_WITHIN_S)
+            return metrics
+        return {}
 
     def close(self) -> None:
         """Ends the desk, and the producers with it."""

@@ -10,9 +10,11 @@ from rich.console import Console
 
 from ocr_ray.config import CMLConfig, DMLConfig, load_config
 from ocr_ray.demo import DemoScale, run_demo
+from ocr_ray.errors import DataError, RunError
 from ocr_ray.pipeline import PipelineResult, run_pipeline
 from ocr_ray.predict import evaluate_file
 from ocr_ray.progress import LiveFeed
+from ocr_ray.rerun import rerun
 from ocr_ray.spaces import load_space
 from ocr_ray.stages import Stages
 from ocr_ray.tracking import PARENT_TAG
@@ -101,6 +103,63 @@ def test_mlflow_holds_the_sweep_as_parent_and_its_trials_as_children(result: Pip
     (teacher,) = [run for run in runs if run.info.run_name == result.teacher.name]
     assert "best/student.safetensors" in [f.path for f in client.list_artifacts(teacher.info.run_id, "best")]
     assert "best/student.safetensors" in [f.path for f in client.list_artifacts(parent.info.run_id, "best")]
+
+
+def test_a_trial_says_what_it_cost_and_what_the_shared_teacher_saved_it(result: PipelineResult, out: Path) -> None:
+    client = MlflowClient(f"sqlite:///{out / 'runs' / 'mlflow.db'}")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    (parent,) = [run for run in runs if run.info.run_name == result.sweep.name]
+    children = [run for run in runs if run.data.tags.get(PARENT_TAG) == parent.info.run_id]
+    read = [child.data.metrics["teacher.answers_read"] for child in children]
+    assert sum(read) == parent.data.metrics["teacher.answers_read"]
+    each = parent.data.metrics["teacher.computed_s"] / parent.data.metrics["teacher.pictures"]
+    for child, trial in zip(children, sorted(result.sweep.trials, key=lambda t: -t.number), strict=True):
+        assert child.info.run_name == f"trial {trial.number}"
+        assert 0 < child.data.metrics["teacher.saved_s"] < 3 * each * child.data.metrics["teacher.answers_read"]
+        assert 0 < child.data.metrics["device_hours"] <= trial.seconds / 3600  # up to its last report
+        epochs = client.get_metric_history(child.info.run_id, "device_hours.epoch")
+        assert [point.step for point in epochs] == list(range(1, trial.epochs + 1))
+        assert sum(point.value for point in epochs) < child.data.metrics["device_hours"]
+        assert child.data.metrics["rung"] == 1
+        assert child.data.metrics["images_per_s"] > 0
+        assert child.data.tags["reason"].startswith("below the best half at epoch 2 (") or trial.end == "finished"
+    total = sum(trial.seconds for trial in result.sweep.trials) / 3600
+    assert parent.data.metrics["device_hours"] == pytest.approx(total, abs=1e-6)
+    found = client.search_runs(
+        [parent.info.experiment_id], "tags.stopped_early = 'false' and params.`loss.dml.weight` = '1.0'"
+    )
+    assert "trial 1" in [run.info.run_name for run in found]  # the config's own values; nobody ends it at the rung
+
+
+def test_a_trial_can_be_run_again_and_gets_the_same_losses(result: PipelineResult, out: Path) -> None:
+    """With its teacher among its nets, where the trial read the answers of the one that all trials shared."""
+    uri = f"sqlite:///{out / 'runs' / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "ocr_ray"]
+    (trial,) = client.search_runs([experiment.experiment_id], f"tags.trial_id = '{result.sweep.best_trial.trial_id}'")
+    again = rerun(trial.info.run_id, uri, name="again")
+    assert again.equal, again.verdict
+    (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'again'")
+    assert run.data.tags["rerun_of"] == trial.info.run_id
+    for metric in ("loss.total", "loss.distill.Student", "hmean"):
+        histories = [{m.step: m.value for m in client.get_metric_history(r.info.run_id, metric)} for r in (trial, run)]
+        assert histories[0] == histories[1]
+        assert len(histories[0]) == result.sweep.best_trial.epochs
+    assert run.data.tags["digest.teacher.weights"] == trial.data.tags["digest.teacher.weights"]
+
+
+def test_a_sweep_is_no_run_and_other_data_are_refused(result: PipelineResult, out: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{out / 'runs' / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    ids = {run.info.run_name: run.info.run_id for run in runs}
+    best = ids[f"trial {result.sweep.best_trial.number}"]
+    with pytest.raises(RunError, match=rf"is a sweep, expected one of its trials, e.g. its best: {best}"):
+        rerun(ids[result.sweep.name], uri)
+    fewer = out / "data" / "fewer.txt"
+    fewer.write_text("\n".join((out / "data" / "val_label.txt").read_text().splitlines()[:-1]))
+    with pytest.raises(DataError, match=r"data\.val: other labels or paths than then .* --other-data trains on what"):
+        rerun(best, uri, [f"data.val={fewer}"])
 
 
 def test_the_configs_it_leaves_are_ones_that_the_commands_take(result: PipelineResult, out: Path) -> None:

@@ -1,6 +1,8 @@
 """Sweeps of real training runs on a real cluster of our own, written to a real database."""
 
+import dataclasses
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,9 +12,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from ocr_ray.config import RecipeConfig, load_config
+from ocr_ray.config import RecipeConfig, config_digest, load_config
 from ocr_ray.data.synth import SynthConfig, render_set
 from ocr_ray.errors import ClusterError, RunError
+from ocr_ray.record import RunRecord
 from ocr_ray.search.trials import TrialBook
 from ocr_ray.session import connected
 from ocr_ray.settings import ClusterConfig
@@ -94,11 +97,19 @@ def test_every_trial_ends_as_its_rate_lets_it(result: SweepResult) -> None:
     for trial in result.trials:
         assert trial.epochs == {"finished": 6, "stopped early": 4, "failed": 0}[trial.end]
         assert ("loss is not finite at step" in trial.reason) == (trial.end == "failed")
+        assert trial.reason.startswith("below the best half at epoch 4 (") == (trial.end == "stopped early")
         assert trial.seconds > 1
 
 
 def test_the_first_trial_takes_the_configs_own_values_and_the_fixed_ones_are_not_varied(result: SweepResult) -> None:
     assert result.trials[0].values == {"optim.lr": 1e-2, "loss.db.beta": 10.0}
+
+
+def test_what_it_was_going_to_cost_was_said(runs: dict[str, Run]) -> None:
+    said = runs["first"].data.tags["estimate"]
+    assert re.fullmatch(
+        r"sweep: at most .* (s|min), .* device-hours and 0\.\d\d GiB of disk, by .* s a step in its first trial", said
+    )
 
 
 def test_the_best_is_the_best_over_all_epochs_and_its_file_is_there(result: SweepResult) -> None:
@@ -173,11 +184,46 @@ def test_metrics_come_by_epoch_and_without_what_tune_adds(
 def test_config_and_weights_are_artifacts(result: SweepResult, runs: dict[str, Run], storage: Path) -> None:
     client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
     best = runs[f"trial {result.best_trial.number}"].info.run_id
-    assert {a.path for a in client.list_artifacts(best)} == {"best", "config.yaml"}
+    assert {a.path for a in client.list_artifacts(best)} == {"best", "config.yaml", "record.json", "images"}
     fetched = Path(client.download_artifacts(best, "config.yaml", str(storage)))
     assert load_config(fetched).loss.db.beta == result.best_trial.values["loss.db.beta"]
     weights = {a.path for a in client.list_artifacts(runs["first"].info.run_id, "best")}
     assert "best/student.safetensors" in weights
+
+
+def test_what_a_trial_found_is_drawn_by_epoch(result: SweepResult, runs: dict[str, Run], storage: Path) -> None:
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    for trial in result.trials:
+        run = runs[f"trial {trial.number}"]
+        images = list(client.list_artifacts(run.info.run_id, "images"))
+        if not trial.epochs:
+            assert not images
+            continue
+        assert run.data.tags["mlflow.loggedImages"] == "True"
+        steps = [int(image.path.split("+step+")[1].split("+")[0]) for image in images]
+        assert steps.count(1) == steps.count(trial.epochs if trial.end == "finished" else 1) == 8  # 4, each twice
+        assert sum(image.file_size for image in images) < 2e6
+
+
+def test_runs_are_found_by_how_they_ended_and_what_they_trained_with(
+    result: SweepResult, runs: dict[str, Run], storage: Path
+) -> None:
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    early = [t for t in result.trials if t.end == "stopped early"]
+    wanted = f"tags.stopped_early = 'true' and params.`loss.db.beta` = '{early[0].values['loss.db.beta']}'"
+    (found,) = client.search_runs([runs["first"].info.experiment_id], f"{wanted} and metrics.rung >= 1")
+    assert found.data.tags["reason"] == early[0].reason
+    assert client.search_runs([found.info.experiment_id], wanted.replace("'true'", "'false'")) == []
+
+
+def test_each_folder_holds_what_its_run_needs_to_be_run_again(result: SweepResult) -> None:
+    of_sweep = RunRecord.from_json((result.folder / "record.json").read_text(), "sweep")
+    for trial in result.trials:
+        folder = result.folder / "train" / trial.trial_id
+        record = RunRecord.from_json((folder / "record.json").read_text(), "trial")
+        cfg = load_config(folder / "config.yaml")
+        assert record == dataclasses.replace(of_sweep, config_digest=config_digest(cfg))
+        assert cfg.optim.lr == trial.values["optim.lr"]
 
 
 def test_a_name_that_is_taken_is_not_overwritten(labels: tuple[Path, Path], storage: Path, result: SweepResult) -> None:
@@ -206,6 +252,37 @@ def test_trials_that_can_never_be_placed_are_refused_before_any_starts(
     with pytest.raises(ClusterError, match=r"no trial can ever be placed: it needs ray.num_workers=3 of 1000 CPU each"):
         sweep(cfg, space, name="huge")
     assert list(tmp_path.iterdir()) == []  # so that the name is still free
+
+
+def test_a_budget_that_is_spent_lets_a_trial_end_its_epoch_and_starts_no_other(
+    labels: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = ("sweep.max_device_hours=1e-6", "sweep.trials=3", "sweep.max_concurrent=1", "tracking.pictures=0")
+    cfg = tiny(labels, tmp_path, *limits)
+    space = space_from_plain({"optim.lr": {"uniform": [1e-3, 1e-1]}}, cfg, "space")
+    result = sweep(cfg, space, name="short")
+    (trial,) = result.trials
+    assert (trial.end, trial.epochs) == ("stopped early", 1)
+    assert trial.reason.startswith("sweep.max_device_hours=1e-06 are spent (")
+    said = capsys.readouterr().err
+    assert f"sweep: ended: {trial.reason}; 1 of 3 trials were started" in said
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = {r.info.run_name: r for r in client.search_runs([e.experiment_id for e in client.search_experiments()])}
+    assert runs["short"].data.tags["ended"] == trial.reason
+    assert runs["trial 1"].data.tags["stopped_early"] == "true"
+    assert [a.path for a in client.list_artifacts(runs["trial 1"].info.run_id, "images")] == []
+    again = sweep(cfg, space, name="short", resume=True)
+    assert again.trials == result.trials  # what is spent stays spent
+
+
+def test_checkpoints_that_do_not_fit_the_disk_are_told_before_any_trial_starts(
+    labels: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cfg = tiny(labels, tmp_path, f"sweep.trials={10**12}")
+    space = space_from_plain({"optim.lr": {"uniform": [1e-3, 1e-2]}}, cfg, "space")
+    with pytest.raises(RunError, match=rf"{tmp_path}/vast: 1000000000000 trials may need .* TiB there"):
+        sweep(cfg, space, name="vast")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sweep_of_failures_ends_with_the_first_reason(labels: tuple[Path, Path], tmp_path: Path) -> None:

@@ -226,7 +226,8 @@ def test_a_teacher_whose_weights_changed_under_the_same_name_is_another_digest(
 def test_each_key_near_the_teacher_is_decided_upon() -> None:
     """A key that is new here decides an answer, and then belongs among the ingredients, or it does not."""
     idle = (
-        *("data.val", "data.val_size", "data.batch_size", "data.epoch_size", "data.num_workers", "data.cache_mib"),
+        *("data.val", "data.val_size", "data.keep", "data.keep_size", "data.test"),
+        *("data.batch_size", "data.epoch_size", "data.num_workers", "data.cache_mib"),
         *("data.max_failed", "data.targets"),
         *("run.new_parts_steps", "run.evaluate_start"),
         *("teacher.shared", "teacher.store", "teacher.store_mib", "teacher.producers", "teacher.gpus_per_producer"),
@@ -284,6 +285,11 @@ def test_many_who_ask_for_a_piece_have_it_made_once(producing: Producing) -> Non
     assert (stats.made, stats.read, stats.live) == (2 * PIECE, 16 * PIECE, 0)
     assert stats.hit_rate == pytest.approx(14 / 16)
     assert stats.seconds_saved == pytest.approx(0.02 * 7)
+    # Of one trial: what it read, by the mean of a picture's 0.01 s / PIECE.
+    saved = {"teacher.answers_read": 3 * PIECE, "teacher.saved_s": pytest.approx(0.03)}
+    assert desk.metrics_of("t1") == saved
+    assert desk.metrics_of("late")["teacher.answers_read"] == PIECE
+    assert desk.metrics_of("never") == {"teacher.answers_read": 0, "teacher.saved_s": 0}
 
 
 def test_a_broken_piece_is_made_again_and_counted(producing: Producing) -> None:

@@ -1,0 +1,91 @@
+"""What a sweep may cost: trials, hours, device-hours, and how long it goes on without getting better."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ray import tune
+from ray.tune.search import SearchAlgorithm
+
+from ocr_ray.search.trials import TrialBook, TrialSummary
+from ocr_ray.settings import SweepConfig
+from ocr_ray.stopwatch import HOUR_S, Stopwatch
+
+SAVED_EVERY_S = 15.0
+
+
+class Budget(tune.Stopper):
+    """Ends a sweep when its budget is spent: no trial is started any more, each that runs ends with its next report.
+
+    Args: device_hours gives what trials have cost together; watch has the sweep's wall time over all attempts; search
+        proposes trials, and is told to propose no more.
+    """
+
+    def __init__(
+        self,
+        cfg: SweepConfig,
+        book: TrialBook,
+        watch: Stopwatch,
+        device_hours: Callable[[list[TrialSummary]], float],
+        search: SearchAlgorithm,
+    ) -> None:
+        self._cfg, self._book, self._watch, self._device_hours, self._search = cfg, book, watch, device_hours, search
+        self._plateau = Plateau(cfg.plateau_margin)
+        self.reason = ""
+        """Why the sweep was ended before its last trial; empty where it was not."""
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether this report is the trial's last."""
+        self._look()
+        return bool(self.reason)
+
+    def stop_all(self) -> bool:
+        """Called in each turn of Tune's loop. Never true: Tune would end trials in the middle of an epoch."""
+        self._look()
+        return False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune writes its stopper down, and takes the one that it is given after a resume
+
+    def _look(self) -> None:
+        self._watch.save(SAVED_EVERY_S)
+        trials = self._book.trials
+        self._plateau.take(trials)
+        is_over = len(trials) >= self._cfg.trials and all(trial.end != "running" for trial in trials)
+        if not self.reason and not is_over:
+            self.reason = self._spent(trials)
+        if self.reason:
+            self._search.set_finished()
+
+    def _spent(self, trials: list[TrialSummary]) -> str:
+        cfg, hours = self._cfg, self._watch.seconds / HOUR_S
+        if cfg.max_hours is not None and hours >= cfg.max_hours:
+            return f"sweep.max_hours={cfg.max_hours:g} are spent"
+        if cfg.max_device_hours is not None and (spent := self._device_hours(trials)) >= cfg.max_device_hours:
+            return f"sweep.max_device_hours={cfg.max_device_hours:g} are spent ({spent:.3g})"
+        if cfg.plateau_trials is not None and self._plateau.trials >= cfg.plateau_trials:
+            return (
+                f"the last {self._plateau.trials} trials have not raised the best hmean by more than "
+                f"sweep.plateau_margin={cfg.plateau_margin:g} (sweep.plateau_trials={cfg.plateau_trials})"
+            )
+        return ""
+
+
+class Plateau:
+    """Counts the ended trials since the best hmean last rose by more than a margin. Failed ones do not count."""
+
+    def __init__(self, margin: float) -> None:
+        self._margin = margin
+        self._seen: set[str] = set()
+        self._best = float("-inf")
+        self.trials = 0
+
+    def take(self, trials: list[TrialSummary]) -> None:
+        """Looks at those that have ended since it last did, in the order of their numbers."""
+        for trial in trials:
+            if trial.end not in ("finished", "stopped early") or trial.trial_id in self._seen:
+                continue
+            self._seen.add(trial.trial_id)
+            if trial.hmean is not None and trial.hmean > self._best + self._margin:
+                self._best, self.trials = trial.hmean, 0
+            else:
+                self.trials += 1

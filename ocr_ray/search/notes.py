@@ -1,0 +1,81 @@
+"""What is written down of each trial beside what its worker reports: its record, its cost, its rung, its end."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.tune.schedulers import TrialScheduler
+
+from ocr_ray.config import RecipeConfig, to_yaml
+from ocr_ray.files import write_text
+from ocr_ray.record import RECORD_FILE, Recorder
+from ocr_ray.search.rungs import rung_reached, rungs_of, why_ended
+from ocr_ray.search.trial import train_folder
+from ocr_ray.search.trials import TrialSummary
+from ocr_ray.stopwatch import HOUR_S, device_hours
+from ocr_ray.teaching.sharing import Teaching
+from ocr_ray.tracking import TrackedRun, Tracker
+from ocr_ray.train import CONFIG_FILE
+
+RUNG = "rung"
+"""Metric: how many of the scheduler's rungs the trial has come to, the one that ended it included."""
+
+
+def device_hours_of(trials: list[TrialSummary], workers: int) -> float:
+    """Of all these trials together, each of so many workers; those of a running one up to its last report."""
+    return sum(trial.seconds for trial in trials) * workers / HOUR_S
+
+
+class TrialNotes:
+    """Of one sweep's trials.
+
+    Args: folder is the sweep's; config_of gives the whole config of a trial from the values that it drew; recorder has
+        made the sweep's own record, so that its trials' cost nothing; budget says why the sweep was ended, or nothing.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config_of: Callable[[Mapping[str, Any]], RecipeConfig],
+        recorder: Recorder,
+        scheduler: TrialScheduler,
+        workers: int,
+        teaching: Teaching | None,
+        budget: Callable[[], str],
+    ) -> None:
+        self._folder, self._config_of, self._recorder = folder, config_of, recorder
+        self._scheduler, self._rungs = scheduler, rungs_of(scheduler)
+        self._workers, self._teaching, self._budget = workers, teaching, budget
+
+    def start(self, tracker: Tracker, parent: TrackedRun, trial: TrialSummary, drawn: Mapping[str, Any]) -> TrackedRun:
+        """The trial's MLflow run, with all that is needed to run it again, which also goes into its folder."""
+        cfg = self._config_of(drawn)
+        record, text = self._recorder.of(cfg), to_yaml(cfg)
+        folder = self._folder.parent / train_folder(self._folder.name, trial.trial_id)
+        write_text(folder / CONFIG_FILE, text)
+        write_text(folder / RECORD_FILE, record.to_json())
+        tags = {"trial_id": trial.trial_id, **record.tags()}
+        run = tracker.run(trial.trial_id, f"trial {trial.number}", parent, tags)
+        run.text(text, CONFIG_FILE)
+        run.text(record.to_json(), RECORD_FILE)
+        return run
+
+    def with_cost(self, report: Mapping[str, Any], trial: TrialSummary | None) -> dict[str, Any]:
+        """The report of an epoch, with what the trial has cost and saved up to now.
+
+        Without `trial` it is one of an earlier attempt, of whose cost only the epoch's own is known.
+        """
+        more: dict[str, float] = device_hours(report, self._workers, trial.seconds if trial else None)
+        if self._rungs:
+            more[RUNG] = rung_reached(self._rungs, int(report["epoch"]))
+        if trial is not None and self._teaching is not None:
+            more |= self._teaching.metrics_of(trial.trial_id)
+        return {**report, **more}
+
+    def device_hours(self, trials: list[TrialSummary]) -> float:
+        """`device_hours_of` these trials."""
+        return device_hours_of(trials, self._workers)
+
+    def why_stopped(self, trial: TrialSummary) -> str:
+        """Why it was ended before its last epoch."""
+        return self._budget() or why_ended(self._scheduler, trial.trial_id, trial.epochs)
