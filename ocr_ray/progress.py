@@ -17,8 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-Phase = Literal["starting", "new parts", "training", "evaluating", "done", "stopped early", "failed"]
-ENDED: tuple[Phase, ...] = ("done", "stopped early", "failed")
+Phase = Literal["starting", "new parts", "training", "evaluating", "done", "stopped early", "stopped by hand", "failed"]
+ENDED: tuple[Phase, ...] = ("done", "stopped early", "stopped by hand", "failed")
 HEARTBEAT_S = 20.0
 """Without a terminal, a line at least this often, even when nothing has changed."""
 

@@ -5,6 +5,7 @@ checkpoint when one is lost; each worker runs `worker.train_worker`.
 """
 
 import contextlib
+import shlex
 import threading
 import time
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from ocr_ray.config import (
     with_paths_resolved,
 )
 from ocr_ray.data.check import check_samples
+from ocr_ray.driver import Driver, must_be_alone
 from ocr_ray.errors import ClusterError, DataError, RunError
 from ocr_ray.files import write_text
 from ocr_ray.prestart import WORKER_MARK
@@ -83,10 +85,13 @@ def train(
             live = stack.enter_context(LiveFeed())
         live.stage(f"train {cfg.recipe}")
         announce(cfg, live)
+        driver = stack.enter_context(Driver())
         stack.enter_context(connected(cfg.ray))
         must_fit(cfg)
         tracker = stack.enter_context(open_tracker(cfg, storage / name, live))
         folder = make_folder(cfg, storage / name)
+        resume_line = ("ocr-ray", "train", str(folder / CONFIG_FILE), "--name", name, "--resume")
+        driver.take(folder, "run", shlex.join(resume_line))
         run = tracker.run(name, name, tags={"recipe": cfg.recipe, "config_digest": config_digest(cfg)})
         run.text(to_yaml(cfg), CONFIG_FILE)
         start = start_metrics(cfg, folder, live)
@@ -175,7 +180,8 @@ def must_fit(cfg: RecipeConfig) -> None:
 
 
 def check_name(cfg: RecipeConfig, folder: Path, resume: bool) -> None:
-    """Raises: RunError when the name is taken, when there is nothing to resume, or when it was another config."""
+    """Raises: RunError when the name is taken, when there is nothing to resume or another process still works on it, or
+    when it was another config."""
     recorded = folder / CONFIG_FILE
     if not resume:
         if folder.exists():
@@ -183,6 +189,7 @@ def check_name(cfg: RecipeConfig, folder: Path, resume: bool) -> None:
         return
     if not recorded.exists():
         raise RunError(f"{folder}: no run to resume here")
+    must_be_alone(folder)
     now, before = flatten(cfg), flatten(load_config(recorded))
     searched = [key for key in now if decides_numbers(key) or key.split(".")[0] == "sweep"]
     odd = [key for key in searched if now[key] != before.get(key)]

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import shlex
 import signal
 import threading
 import time
@@ -22,12 +23,14 @@ from ray.util.queue import Empty, Queue
 from rich.table import Table
 
 from ocr_ray.config import RecipeConfig, config_digest, to_yaml, with_paths_resolved
+from ocr_ray.driver import Driver
 from ocr_ray.errors import RunError
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
 from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
 from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.searchers import RUNGS_FILE, build_scheduler, build_searcher, ends_early, restore_scheduler
+from ocr_ray.search.steering import Steering, SweepStopped, steered
 from ocr_ray.search.trial import OBJECTIVE, run_trial
 from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
 from ocr_ray.search.watch import SweepWatch
@@ -79,7 +82,7 @@ def sweep(
         default on standard error.
     Raises: RunError when the name is taken, there is nothing to resume, or every trial failed; ClusterError when no
         trial can ever be placed; ConfigError, DataError and WeightsError for what the config names;
-        KeyboardInterrupt after Ctrl-C or SIGTERM, with the state saved for a resume.
+        KeyboardInterrupt after Ctrl-C, SIGTERM or `ocr-ray stop`, with the state saved for a resume.
     """
     began = time.monotonic()
     cfg = with_paths_resolved(with_values(cfg, space.fixed, space.source), Path.cwd())
@@ -95,12 +98,14 @@ def sweep(
             live = stack.enter_context(LiveFeed())
         live.stage(f"sweep {name}", cfg.sweep.trials)
         announce(cfg, live)
+        driver = stack.enter_context(Driver())
         stack.enter_context(connected(cfg.ray))
         plan = plan_teaching(cfg, space.varied, live)
         cfg = with_gpu_share(cfg, plan, live)
         at_once = _trials_at_once(cfg, live, plan)
         tracker = stack.enter_context(open_tracker(cfg, folder, live))
         make_folder(cfg, folder)
+        driver.take(folder, "sweep", resume_line(folder, space.source))
         tags = {"recipe": cfg.recipe, "config_digest": config_digest(cfg), "search_space": space.source}
         parent = tracker.run(name, name, tags=tags)
         parent.text(to_yaml(cfg), CONFIG_FILE)
@@ -110,10 +115,11 @@ def sweep(
         if plan is not None:
             teaching = open_teaching(cfg, plan)
             stack.callback(teaching.close)
-        interrupted = _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching)
-        if interrupted:
+        try:
+            _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching)
+        except KeyboardInterrupt:
             live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
-            raise KeyboardInterrupt
+            raise
         taught = teaching.stats() if teaching is not None else None
         if taught is not None:
             parent.metrics(taught.metrics(), step=len(book.trials) + 1)
@@ -148,8 +154,8 @@ def _run_tune(
     tracker: Tracker,
     parent: TrackedRun,
     teaching: Teaching | None,
-) -> bool:
-    """Runs Tune's loop to its end. Returns: whether a signal ended it before its time."""
+) -> None:
+    """Runs Tune's loop to its end. Raises: KeyboardInterrupt when people ended it before its time."""
     scheduler = build_scheduler(cfg.sweep, cfg.optim.epochs)
     if resume:
         restore_scheduler(scheduler, folder / RUNGS_FILE)
@@ -159,7 +165,10 @@ def _run_tune(
 
     left = cfg.sweep.trials - sum(trial.end != "running" for trial in book.trials)
     reserve = Reserve(left, lambda: fill_up(cfg.ray.num_workers, worker_resources(cfg)))
-    watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of, reserve, teaching)
+    steering = Steering(folder, book, live.say, at_once=lambda: tracker.end_open_runs("KILLED"))
+    watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of, reserve, teaching, steering)
+    if resume:
+        watch.close_unwritten()
     feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
     trainable = tune.with_resources(
         tune.with_parameters(
@@ -176,7 +185,13 @@ def _run_tune(
     if cfg.sweep.default_first and first is None:
         live.say("note: the config's own values lie outside the search space, so the first trial is drawn as well")
     domains = space.to_tune()
-    with _quiet_tune(folder), _signals_given_back(), _relayed(feed, live, watch, reserve):
+    with (
+        _interrupting(tracker),
+        _quiet_tune(folder),
+        _signals_given_back(),
+        _relayed(feed, live, watch, reserve, steering),
+        steered(steering),
+    ):
         tune.run(
             trainable,
             # In a folder of its own: Tune copies the files it finds beside its state out and, on a resume, back again.
@@ -189,6 +204,7 @@ def _run_tune(
             search_alg=build_searcher(cfg.sweep, first, at_once),
             scheduler=scheduler,
             callbacks=[watch],
+            stop=steering,
             verbose=0,
             raise_on_failed_trial=False,
             max_failures=cfg.ray.max_failures,  # of a trial's own process; its workers are restarted by Ray Train
@@ -196,12 +212,18 @@ def _run_tune(
             trial_dirname_creator=_trial_id,
             resume_config=_resume_config(folder) if resume else None,
         )
-    if not watch.interrupted.is_set():
-        watch.close_lost()
-        best = best_trial(book.trials)
-        if best is not None and not best.hmean:
-            live.say(f"val: no trial found anything; the best one: {watch.diagnosis_of(best.trial_id)}")
-    return watch.interrupted.is_set()
+    watch.close_lost()
+    best = best_trial(book.trials)
+    if best is not None and not best.hmean:
+        live.say(f"val: no trial found anything; the best one: {watch.diagnosis_of(best.trial_id)}")
+
+
+def resume_line(folder: Path, space: str) -> str:
+    """What to type to go on with the sweep in `folder`, from anywhere."""
+    if not Path(space).is_file():
+        return f"--name {folder.name} --resume"
+    words = ("ocr-ray", "tune", str(folder / CONFIG_FILE), str(Path(space).resolve()), "--name", folder.name)
+    return shlex.join((*words, "--resume"))
 
 
 def _trial_id(trial: tune.experiment.Trial) -> str:
@@ -255,7 +277,7 @@ def _raise_all_failed(name: str, trials: list[TrialSummary]) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _relayed(feed: Queue, live: LiveFeed, watch: SweepWatch, reserve: Reserve) -> Iterator[None]:
+def _relayed(feed: Queue, live: LiveFeed, watch: SweepWatch, reserve: Reserve, steering: Steering) -> Iterator[None]:
     """Shows the workers' signs of life while the block runs, since Tune's loop has this thread."""
     over = threading.Event()
 
@@ -268,6 +290,7 @@ def _relayed(feed: Queue, live: LiveFeed, watch: SweepWatch, reserve: Reserve) -
             except RayError:
                 return
             live.put(dataclasses.replace(event, run=watch.name_of(event.run)))
+            steering.trial_trains(event.run)
             reserve.trial_trains(event.run)
 
     thread = threading.Thread(target=relay, name="relay", daemon=True)
@@ -277,6 +300,16 @@ def _relayed(feed: Queue, live: LiveFeed, watch: SweepWatch, reserve: Reserve) -
     finally:
         over.set()
         thread.join(5)
+
+
+@contextlib.contextmanager
+def _interrupting(tracker: Tracker) -> Iterator[None]:
+    """Turns the end of the loop that people asked for into an interrupt, as of Ctrl-C."""
+    try:
+        yield
+    except SweepStopped:
+        tracker.end_open_runs("KILLED")
+        raise KeyboardInterrupt from None
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ COMMANDS = [
     "demo",
     "train",
     "tune",
+    "status",
+    "stop",
     "eval",
     "predict",
     "extract",
