@@ -30,6 +30,7 @@ from ocr_ray.progress import LiveFeed
 from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
 from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.searchers import RUNGS_FILE, build_scheduler, build_searcher, ends_early, restore_scheduler
+from ocr_ray.search.snapshot import TUNES_FOLDER, keep, put_back
 from ocr_ray.search.steering import Steering, SweepStopped, steered
 from ocr_ray.search.trial import OBJECTIVE, run_trial
 from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
@@ -43,8 +44,6 @@ from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan
 from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, worker_resources
 from ocr_ray.typed import to_plain, with_values
-
-TUNES_FOLDER = "tune"
 
 
 @dataclass(frozen=True)
@@ -190,11 +189,10 @@ def _run_tune(
         _quiet_tune(folder),
         _signals_given_back(),
         _relayed(feed, live, watch, reserve, steering),
-        steered(steering),
+        steered(steering, saved=lambda: keep(folder)),
     ):
         tune.run(
             trainable,
-            # In a folder of its own: Tune copies the files it finds beside its state out and, on a resume, back again.
             name=TUNES_FOLDER,
             storage_path=str(folder),
             config={key: domains[key] for key in space.varied},
@@ -232,7 +230,7 @@ def _trial_id(trial: tune.experiment.Trial) -> str:
 
 def _resume_config(folder: Path) -> tune.ResumeConfig | None:
     """None where the sweep was ended before Tune had written anything down: it then starts afresh."""
-    if not any((folder / TUNES_FOLDER).glob("experiment_state-*.json")):
+    if not put_back(folder):
         return None
     resume = tune.ResumeConfig.ResumeType.RESUME
     return tune.ResumeConfig(unfinished=resume, errored=resume)  # type: ignore[arg-type]  # says str, checks the enum

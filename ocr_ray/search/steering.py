@@ -15,8 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import ray
 from ray.tune import Stopper
 from ray.tune.execution.tune_controller import TuneController
+from ray.tune.stopper import NoopStopper
 
 from ocr_ray.search import requests
 from ocr_ray.search.trials import TrialBook
@@ -95,6 +97,10 @@ class Steering(Stopper):
         """As Tune asks: it would count all trials as ended, and a resume would not take them up."""
         return False
 
+    def __reduce__(self) -> tuple[type[Stopper], tuple[()]]:
+        """Tune writes its stopper down with the searcher; a resume brings its own."""
+        return NoopStopper, ()
+
     def after_step(self) -> None:
         """Between two events of Tune's loop. Raises: SweepStopped when it is time."""
         now = time.monotonic()
@@ -128,9 +134,9 @@ class Steering(Stopper):
 
 
 @contextlib.contextmanager
-def steered(steering: Steering) -> Iterator[None]:
+def steered(steering: Steering, saved: Callable[[], None]) -> Iterator[None]:
     """While the block runs, `tune.run` asks `steering` between two steps, and writes its state down with each trial
-    that is drawn or ends.
+    that is drawn or ends, after which it calls `saved`.
 
     Tune itself does so every ten seconds: a driver killed in between would draw a trial a second time, or go on with
     one that had ended. Its loop is made inside `tune.run`, which takes the class from its module.
@@ -147,7 +153,15 @@ def steered(steering: Steering) -> Iterator[None]:
             super().step()  # type: ignore[no-untyped-call]
             if _state(self) != before:
                 self.checkpoint(force=True, wait=True)
-            steering.after_step()
+                saved()
+            try:
+                steering.after_step()
+            except SweepStopped:
+                # Tune would ask them to end by themselves, which they hear after their next report.
+                for trial in self.get_live_trials():
+                    if trial.temporary_state.ray_actor is not None:
+                        ray.kill(trial.temporary_state.ray_actor)
+                raise
 
     def _state(controller: TuneController) -> dict[str, bool]:
         return {trial.trial_id: trial.is_finished() for trial in controller.get_trials()}

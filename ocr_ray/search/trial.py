@@ -88,8 +88,8 @@ def run_trial(
         book.load()
         heard = book.of(trial_id)
         for report in read_reports(folder):
-            # The driver of a resumed trial may not have heard of its last epochs, and there may be none left to run. The
-            # last one that it did hear of comes again: it may have been killed before it had compared it with others.
+            # The driver of a resumed trial may not have heard of its last epochs, and there may be none left to run.
+            # The last one that it did hear of comes again: it may have been killed before it compared it with others.
             if heard is None or report["epoch"] >= heard.epochs:
                 tune.report(report)
         callbacks: list[Any] = [ReportToTune(folder)]
