@@ -35,6 +35,7 @@ Name = Annotated[str | None, typer.Option(help="of the run and its folder in the
 Weights = Annotated[Path, typer.Argument(help=".safetensors, .pdparams, .onnx, .npz or a checkpoint folder")]
 Model = Annotated[str | None, typer.Option(help="sub-model of the file: Student, Student2 or Teacher")]
 Labels = Annotated[Path, typer.Argument(help="a label file, one picture a line: path, tab, JSON")]
+Storage = Annotated[Path, typer.Option(help="the folder that sweeps and runs lie in, ray.storage")]
 Root = Annotated[Path | None, typer.Option(help="folder of the label file's paths; absent: its own folder")]
 
 
@@ -167,6 +168,36 @@ def pipeline_command(
         typer.echo(result.sweep.taught.one_line())
     typer.echo(f"all runs: {result.sweep.ui_line}")
     typer.echo(f"hmean {result.evaluation.score.hmean:.4f}  {result.student}")
+
+
+@app.command("status")
+def status_command(
+    name: Annotated[str | None, typer.Argument(help="of a sweep or run; absent: all there are")] = None,
+    storage: Storage = Path("runs"),
+) -> None:
+    """What a sweep or run has reached and whether it still runs, from its files: while it runs, or after.
+
+    Example: `ocr-ray status sweep`
+    """
+    from ocr_ray.status import details, find, overview, standing
+
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200, highlight=False)
+    console.print(overview(storage) if name is None else details(standing(find(name, storage))))
+
+
+@app.command("stop")
+def stop_command(
+    sweep: Annotated[str, typer.Argument(help="name of the sweep")],
+    trial: Annotated[int | None, typer.Option(help="only this one; absent: the whole sweep")] = None,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Stops a sweep, or one of its trials, at the next report, from any terminal that sees its folder.
+
+    Example: `ocr-ray stop sweep --trial 3`
+    """
+    from ocr_ray.status import find, standing, stop
+
+    typer.echo(stop(standing(find(sweep, storage)), trial))
 
 
 @app.command("eval")

@@ -17,8 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-Phase = Literal["starting", "new parts", "training", "evaluating", "done", "stopped early", "failed"]
-ENDED: tuple[Phase, ...] = ("done", "stopped early", "failed")
+Phase = Literal["starting", "new parts", "training", "evaluating", "done", "stopped early", "stopped by hand", "failed"]
+ENDED: tuple[Phase, ...] = ("done", "stopped early", "stopped by hand", "failed")
 SEEN_S = 2.0
 """Of training, before anything is said about how long it takes."""
 HEARTBEAT_S = 20.0

@@ -212,11 +212,17 @@ class Tracker:
             self.close("FAILED")
 
     def run(
-        self, key: str, name: str, parent: TrackedRun | None = None, tags: Mapping[str, str] | None = None
+        self,
+        key: str,
+        name: str,
+        parent: TrackedRun | None = None,
+        tags: Mapping[str, str] | None = None,
+        unless_ended: bool = False,
     ) -> TrackedRun:
         """Starts the run of that key, or goes on with the one that the ledger names.
 
-        Args: key is unique in the ledger, e.g. a trial's id; name is what MLflow's pages show.
+        Args: key is unique in the ledger, e.g. a trial's id; name is what MLflow's pages show; with unless_ended what
+            is said of a run that has its final status already is not written.
         """
         run = TrackedRun(key, self)
         self._runs.append(run)
@@ -224,6 +230,8 @@ class Tracker:
         def start(client: "MlflowClient") -> None:
             known = self._ids.get(key)
             if known is not None:
+                if unless_ended and client.get_run(known).info.status in ("FINISHED", "FAILED"):
+                    return
                 client.update_run(known, status="RUNNING")
                 run._step, run._params_known = _last_step(client, known), frozenset(client.get_run(known).data.params)
                 run.run_id = known

@@ -6,6 +6,7 @@ checkpoint when one is lost; each worker runs `worker.train_worker`.
 
 import contextlib
 import os
+import shlex
 import threading
 import time
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from ocr_ray.config import (
     with_paths_resolved,
 )
 from ocr_ray.data.check import check_samples
+from ocr_ray.driver import Driver, must_be_alone
 from ocr_ray.errors import ClusterError, ConfigError, DataError, RunError
 from ocr_ray.files import write_text
 from ocr_ray.held_out import evaluate_on_test
@@ -95,10 +97,13 @@ def train(
             live = stack.enter_context(LiveFeed())
         live.stage(f"train {cfg.recipe}")
         announce(cfg, live)
+        driver = stack.enter_context(Driver())
         stack.enter_context(connected(cfg.ray))
         must_fit(cfg)
         tracker = stack.enter_context(open_tracker(cfg, storage / name, live))
         folder = make_folder(cfg, storage / name)
+        resume_line = ("ocr-ray", "train", str(folder / CONFIG_FILE), "--name", name, "--resume")
+        driver.take(folder, "run", shlex.join(resume_line))
         record = Recorder().of(cfg)
         run = tracker.run(name, name, tags={"recipe": cfg.recipe, **record.tags(), **tags})
         run.text(to_yaml(cfg), CONFIG_FILE)
@@ -205,8 +210,8 @@ def must_fit(cfg: RecipeConfig) -> None:
 
 
 def check_name(cfg: RecipeConfig, folder: Path, resume: bool) -> None:
-    """Raises: RunError when the name is taken, when there is nothing to resume, or when it was another config;
-    ConfigError for a storage that cannot be."""
+    """Raises: RunError when the name is taken, when there is nothing to resume or another process still works on it, or
+    when it was another config; ConfigError for a storage that cannot be."""
     there = next(parent for parent in (folder.parent, *folder.parents) if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise ConfigError(f"ray.storage: {cfg.ray.storage}: no folder can be made in {there}")
@@ -217,6 +222,7 @@ def check_name(cfg: RecipeConfig, folder: Path, resume: bool) -> None:
         return
     if not recorded.exists():
         raise RunError(f"{folder}: no run to resume here")
+    must_be_alone(folder)
     now, before = flatten(cfg), flatten(load_config(recorded))
     searched = [key for key in now if decides_numbers(key) or (key.startswith("sweep.") and key not in AFTER_SEARCH)]
     odd = [key for key in searched if now[key] != before.get(key)]

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import logging
 import os
+import shlex
 import signal
 import threading
 import time
@@ -21,11 +22,13 @@ from typing import Any, NoReturn
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.search import Searcher, SearchGenerator
+from ray.tune.stopper import CombinedStopper
 from ray.util.queue import Empty, Queue
 from rich.table import Table
 
 from ocr_ray.config import RecipeConfig, load_config, to_yaml, with_paths_resolved
 from ocr_ray.confirm import confirm, default_trial
+from ocr_ray.driver import Driver
 from ocr_ray.errors import RunError
 from ocr_ray.files import write_text
 from ocr_ray.held_out import Held, TestScores, evaluate_on_test, untouched_start
@@ -43,6 +46,8 @@ from ocr_ray.search.ranks import Ranks
 from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.schedulers import Stopping, build_scheduler, stopping, stopping_notes
 from ocr_ray.search.searchers import build_searcher, searcher_notes
+from ocr_ray.search.snapshot import TUNES_FOLDER, keep, put_back
+from ocr_ray.search.steering import Steering, SweepStopped, steered
 from ocr_ray.search.trial import OBJECTIVE, run_trial
 from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
 from ocr_ray.search.watch import SweepWatch
@@ -58,7 +63,6 @@ from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_t
 from ocr_ray.typed import to_plain, with_values
 from ocr_ray.verdict import DEFAULT_NAME, START_NAME, Confirmation
 
-TUNES_FOLDER = "tune"
 RESULT_FILE = "result.json"
 """In a sweep's folder once it has ended."""
 
@@ -106,7 +110,7 @@ def sweep(
         default on standard error.
     Raises: RunError when the name is taken, there is nothing to resume, or every trial failed; ClusterError when no
         trial can ever be placed; ConfigError, DataError and WeightsError for what the config names;
-        KeyboardInterrupt after Ctrl-C or SIGTERM, with the state saved for a resume.
+        KeyboardInterrupt after Ctrl-C, SIGTERM or `ocr-ray stop`, with the state saved for a resume.
     """
     began = time.monotonic()
     cfg = with_paths_resolved(with_values(cfg, space.fixed, space.source), Path.cwd())
@@ -124,6 +128,7 @@ def sweep(
             live = stack.enter_context(LiveFeed())
         live.stage(f"sweep {name}", cfg.sweep.trials)
         built = announce(cfg, live)
+        driver = stack.enter_context(Driver())
         stack.enter_context(connected(cfg.ray))
         plan = plan_teaching(cfg, space.varied, live)
         cfg = with_gpu_share(cfg, plan, live)
@@ -135,6 +140,7 @@ def sweep(
         must_have_room(folder, need)
         tracker = stack.enter_context(open_tracker(cfg, folder, live))
         make_folder(cfg, folder)
+        driver.take(folder, "sweep", resume_line(folder, space.source))
         recorder = Recorder()
         record = recorder.of(cfg)
         parent = tracker.run(name, name, tags={"recipe": cfg.recipe, "search_space": space.source, **record.tags()})
@@ -148,27 +154,29 @@ def sweep(
             stack.callback(teaching.close)
         watch = Stopwatch(folder)
         cost = _cost(cfg, book, at_once, need.in_all, watch)
-        interrupted, ended = _run_tune(
-            cfg,
-            space,
-            folder,
-            book,
-            at_once,
-            resume,
-            live,
-            tracker,
-            parent,
-            teaching,
-            recorder,
-            watch,
-            cost,
-            rule,
-            first,
-        )
-        watch.save()
-        if interrupted:
+        try:
+            ended = _run_tune(
+                cfg,
+                space,
+                folder,
+                book,
+                at_once,
+                resume,
+                live,
+                tracker,
+                parent,
+                teaching,
+                recorder,
+                watch,
+                cost,
+                rule,
+                first,
+            )
+        except KeyboardInterrupt:
             live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
-            raise KeyboardInterrupt
+            raise
+        finally:
+            watch.save()
         if ended:
             live.say(f"sweep: ended: {ended}; {len(book.trials)} of {cfg.sweep.trials} trials were started")
         parent.tags({"ended": ended or "all trials"})
@@ -304,8 +312,11 @@ def _run_tune(
     cost: CostEstimate,
     rule: Stopping,
     first: FirstTrials,
-) -> tuple[bool, str]:
-    """Runs Tune's loop to its end. Returns: whether a signal ended it before its time, and which budget did."""
+) -> str:
+    """Runs Tune's loop to its end. Returns: the budget that ended it before its time, or nothing.
+
+    Raises: KeyboardInterrupt when people ended it.
+    """
 
     def config_of(values: Mapping[str, Any]) -> RecipeConfig:
         return with_values(cfg, space.settled(values), "trial")
@@ -318,7 +329,10 @@ def _run_tune(
     workers = cfg.ray.num_workers
     budget = Budget(cfg.sweep, book, stopwatch, partial(device_hours_of, workers=workers), search)
     notes = TrialNotes(folder, config_of, recorder, scheduler, workers, teaching, lambda: budget.reason)
-    watch = SweepWatch(book, space, tracker, parent, live, folder, notes, reserve, teaching)
+    steering = Steering(folder, book, live.say, at_once=lambda: tracker.end_open_runs("KILLED"))
+    watch = SweepWatch(book, space, tracker, parent, live, folder, notes, reserve, teaching, steering)
+    if resume:
+        watch.close_unwritten()
     feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
     trainable = tune.with_resources(
         tune.with_parameters(
@@ -343,10 +357,15 @@ def _run_tune(
             live.say(sentence)
             parent.tags({"estimate": sentence})
 
-    with _quiet_tune(folder), _signals_given_back(), _relayed(feed, live, watch, reserve, tell_cost):
+    with (
+        _interrupting(tracker),
+        _quiet_tune(folder),
+        _signals_given_back(),
+        _relayed(feed, live, watch, reserve, steering, tell_cost),
+        steered(steering, saved=lambda: keep(folder)),
+    ):
         tune.run(
             trainable,
-            # In a folder of its own: Tune copies the files it finds beside its state out and, on a resume, back again.
             name=TUNES_FOLDER,
             storage_path=str(folder),
             config={key: domains[key] for key in space.varied},
@@ -354,9 +373,9 @@ def _run_tune(
             metric=OBJECTIVE,
             mode="max",
             search_alg=search,
-            stop=budget,
             scheduler=scheduler,
             callbacks=[watch],
+            stop=CombinedStopper(budget, steering),
             verbose=0,
             raise_on_failed_trial=False,
             max_failures=cfg.ray.max_failures,  # of a trial's own process; its workers are restarted by Ray Train
@@ -364,12 +383,11 @@ def _run_tune(
             trial_dirname_creator=_trial_id,
             resume_config=_resume_config(folder) if resume else None,
         )
-    if not watch.interrupted.is_set():
-        watch.close_lost()
-        best = best_trial(book.trials)
-        if best is not None and not best.hmean:
-            live.say(f"val: no trial found anything; the best one: {watch.diagnosis_of(best.trial_id)}")
-    return watch.interrupted.is_set(), budget.reason
+    watch.close_lost()
+    best = best_trial(book.trials)
+    if best is not None and not best.hmean:
+        live.say(f"val: no trial found anything; the best one: {watch.diagnosis_of(best.trial_id)}")
+    return budget.reason
 
 
 def _cost(cfg: RecipeConfig, book: TrialBook, at_once: int, disk: int, watch: Stopwatch) -> CostEstimate:
@@ -378,13 +396,21 @@ def _cost(cfg: RecipeConfig, book: TrialBook, at_once: int, disk: int, watch: St
     return CostEstimate(cfg.sweep, left, at_once, cfg.ray.num_workers, disk, watch.seconds, device_s)
 
 
+def resume_line(folder: Path, space: str) -> str:
+    """What to type to go on with the sweep in `folder`, from anywhere."""
+    if not Path(space).is_file():
+        return f"--name {folder.name} --resume"
+    words = ("ocr-ray", "tune", str(folder / CONFIG_FILE), str(Path(space).resolve()), "--name", folder.name)
+    return shlex.join((*words, "--resume"))
+
+
 def _trial_id(trial: tune.experiment.Trial) -> str:
     return str(trial.trial_id)
 
 
 def _resume_config(folder: Path) -> tune.ResumeConfig | None:
     """None where the sweep was ended before Tune had written anything down: it then starts afresh."""
-    if not any((folder / TUNES_FOLDER).glob("experiment_state-*.json")):
+    if not put_back(folder):
         return None
     resume = tune.ResumeConfig.ResumeType.RESUME
     return tune.ResumeConfig(unfinished=resume, errored=resume)  # type: ignore[arg-type]  # says str, checks the enum
@@ -421,7 +447,7 @@ def _raise_all_failed(name: str, trials: list[TrialSummary]) -> NoReturn:
 
 @contextlib.contextmanager
 def _relayed(
-    feed: Queue, live: LiveFeed, watch: SweepWatch, reserve: Reserve, heard: Callable[[], None]
+    feed: Queue, live: LiveFeed, watch: SweepWatch, reserve: Reserve, steering: Steering, heard: Callable[[], None]
 ) -> Iterator[None]:
     """Shows the workers' signs of life while the block runs, since Tune's loop has this thread.
 
@@ -438,6 +464,7 @@ def _relayed(
             except RayError:
                 return
             live.put(dataclasses.replace(event, run=watch.name_of(event.run)))
+            steering.trial_trains(event.run)
             reserve.trial_trains(event.run)
             heard()
 
@@ -448,6 +475,16 @@ def _relayed(
     finally:
         over.set()
         thread.join(5)
+
+
+@contextlib.contextmanager
+def _interrupting(tracker: Tracker) -> Iterator[None]:
+    """Turns the end of the loop that people asked for into an interrupt, as of Ctrl-C."""
+    try:
+        yield
+    except SweepStopped:
+        tracker.end_open_runs("KILLED")
+        raise KeyboardInterrupt from None
 
 
 @contextlib.contextmanager

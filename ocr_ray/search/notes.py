@@ -47,15 +47,25 @@ class TrialNotes:
         self._scheduler, self._rungs = scheduler, rungs_of(scheduler)
         self._workers, self._teaching, self._budget = workers, teaching, budget
 
-    def start(self, tracker: Tracker, parent: TrackedRun, trial: TrialSummary, drawn: Mapping[str, Any]) -> TrackedRun:
-        """The trial's MLflow run, with all that is needed to run it again, which also goes into its folder."""
+    def start(
+        self,
+        tracker: Tracker,
+        parent: TrackedRun,
+        trial: TrialSummary,
+        drawn: Mapping[str, Any],
+        unless_ended: bool = False,
+    ) -> TrackedRun:
+        """The trial's MLflow run, with all that is needed to run it again, which also goes into its folder.
+
+        Args: unless_ended as `Tracker.run`.
+        """
         cfg = self._config_of(drawn)
         record, text = self._recorder.of(cfg), to_yaml(cfg)
         folder = self._folder.parent / train_folder(self._folder.name, trial.trial_id)
         write_text(folder / CONFIG_FILE, text)
         write_text(folder / RECORD_FILE, record.to_json())
         tags = {"trial_id": trial.trial_id, **record.tags()}
-        run = tracker.run(trial.trial_id, f"trial {trial.number}", parent, tags)
+        run = tracker.run(trial.trial_id, f"trial {trial.number}", parent, tags, unless_ended)
         run.text(text, CONFIG_FILE)
         run.text(record.to_json(), RECORD_FILE)
         return run

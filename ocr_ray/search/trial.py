@@ -14,6 +14,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.queue import Queue
 
 from ocr_ray.reports import append_report, read_reports
+from ocr_ray.search.trials import TrialBook
 
 if TYPE_CHECKING:
     from ocr_ray.spaces import SearchSpace
@@ -85,8 +86,14 @@ def run_trial(
     try:
         drawn = space.settled({key: plain_value(value) for key, value in values.items()})
         cfg = with_values(recipe_from_plain(config, "config"), drawn, "trial")
-        for last in read_reports(folder)[-1:]:
-            tune.report(last)  # a resumed trial may have no epoch left to run
+        book = TrialBook(Path(storage) / sweep, {})
+        book.load()
+        heard = book.of(trial_id)
+        for report in read_reports(folder):
+            # The driver of a resumed trial may not have heard of its last epochs, and there may be none left to run.
+            # The last one that it did hear of comes again: it may have been killed before it compared it with others.
+            if heard is None or report["epoch"] >= heard.epochs:
+                tune.report(report)
         callbacks: list[Any] = [ReportToTune(folder)]
         trainer = build_trainer(cfg, name, Path(storage), callbacks, feed, "", trial_id, teaching)
         trainer.fit()

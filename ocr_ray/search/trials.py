@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -15,7 +15,7 @@ from ocr_ray.files import write_text
 
 TRIALS_FILE = "trials.json"
 
-End = Literal["running", "finished", "stopped early", "failed"]
+End = Literal["running", "finished", "stopped early", "stopped by hand", "failed"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrialSummary:
     """The weights file of that epoch; empty when there is none."""
     end: End = "running"
     reason: str = ""
-    """Why it failed, or was ended before its last epoch, in one line."""
+    """Why it failed, was ended before its last epoch, or when it was asked that it be stopped, in one line."""
     seconds: float = 0.0
     """From the trial's start, its workers' start included, to its end, over all attempts."""
     keep: float | None = None
@@ -94,8 +94,12 @@ def best_trial(trials: list[TrialSummary]) -> TrialSummary | None:
     return max(shown, key=lambda t: (t.hmean or 0.0, -t.number), default=None)
 
 
-def trials_table(trials: list[TrialSummary]) -> Table:
-    """A row for each trial: what varied, how far it came, how it ended. The best one is marked."""
+def trials_table(trials: list[TrialSummary], alive: bool = True, asked: Collection[int] = ()) -> Table:
+    """A row for each trial: what varied, how far it came, how it ended. The best one is marked.
+
+    Args: alive tells whether there is a driver who runs those that have not ended; asked are the numbers of those that
+        it has been asked to stop.
+    """
     keys = list(dict.fromkeys(key for t in trials for key in t.values))
     best = best_trial(trials)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -116,11 +120,19 @@ def trials_table(trials: list[TrialSummary]) -> Table:
             str(t.epochs),
             "" if t.hmean is None else f"{t.hmean:.4f}" + (" *" if t is best else "  "),
             *(["" if t.keep is None else f"{t.keep:.4f}"] if has_keep else []),
-            t.end + (f": {shorten(t.reason, 60)}" if t.end == "failed" and t.reason else ""),
+            _end(t, alive, t.number in asked)
+            + (f": {shorten(t.reason, 60)}" if t.end in ("failed", "stopped by hand") and t.reason else ""),
             f"{t.seconds:.0f}",
             style="bold" if t is best else None,
         )
     return table
+
+
+def _end(trial: TrialSummary, alive: bool, asked: bool) -> str:
+    if trial.end != "running":
+        return trial.end
+    words = "interrupted" if not alive else "running" if trial.epochs else "starting"
+    return words + (", to be stopped" if asked else "")
 
 
 def _short(value: Scalar) -> str:

@@ -2,11 +2,9 @@
 
 import dataclasses
 import json
-import signal
-import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ray import tune
@@ -15,8 +13,10 @@ from ray.tune.experiment import Trial
 from ocr_ray.engine.loop import KEPT
 from ocr_ray.progress import LiveFeed, Phase, ProgressEvent
 from ocr_ray.reports import read_reports
+from ocr_ray.search import requests
 from ocr_ray.search.notes import TrialNotes
 from ocr_ray.search.reserve import Reserve
+from ocr_ray.search.steering import Steering
 from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, train_folder
 from ocr_ray.search.trials import End, TrialBook, TrialSummary, best_trial
 from ocr_ray.spaces import SearchSpace
@@ -53,37 +53,23 @@ class SweepWatch(tune.Callback):
         notes: TrialNotes,
         reserve: Reserve,
         teaching: Teaching | None,
+        steering: Steering,
     ) -> None:
         self._book, self._space, self._tracker, self._parent, self._live = book, space, tracker, parent, live
         self._folder, self._notes = folder, notes
-        self._reserve, self._teaching = reserve, teaching
+        self._reserve, self._teaching, self._steering = reserve, teaching, steering
         self._runs: dict[str, TrackedRun] = {}
         self._began: dict[str, tuple[float, float]] = {}
         self._epochs: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
         self._diagnoses: dict[str, str] = {}
         self._told: set[str] = set()
-        self.interrupted = threading.Event()
 
     def setup(
         self, stop: Any = None, num_samples: int | None = None, total_num_samples: int | None = None, **info: Any
     ) -> None:
-        """As Tune calls it, just after it has taken SIGINT for itself: it then saves its state and ends its loop.
-
-        SIGTERM (`ray job stop`, 3 s before the kill) takes the same way, and MLflow hears of both at once.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            return
-        tunes = signal.getsignal(signal.SIGINT)
-
-        def stop_sweep(number: int, frame: FrameType | None) -> None:
-            self.interrupted.set()
-            self._tracker.end_open_runs("KILLED")
-            if callable(tunes):
-                tunes(number, frame)  # also gives SIGINT back, so that a second Ctrl-C ends everything at once
-
-        signal.signal(signal.SIGINT, stop_sweep)
-        signal.signal(signal.SIGTERM, stop_sweep)
+        """As Tune calls it, just after it has taken SIGINT for itself."""
+        self._steering.heed_signals()
 
     def name_of(self, trial_id: str) -> str:
         """`trial 3`, as people see it."""
@@ -102,14 +88,14 @@ class SweepWatch(tune.Callback):
                 number = known.number if known else max([self._book.next_number() - 1, *self._numbers.values()]) + 1
                 self._numbers[proposed.trial_id] = number
         drawn = self._space.settled({key: plain_value(trial.config[key]) for key in self._space.varied})
-        summary = self._book.start(trial.trial_id, self._numbers[trial.trial_id], drawn)
+        self._steering.trial_starts(trial.trial_id)
+        summary = self._book.of(trial.trial_id)
+        if summary is None or not self._steering.had_ended(trial.trial_id):
+            summary = self._book.start(trial.trial_id, self._numbers[trial.trial_id], drawn)
         self._began[trial.trial_id] = (time.monotonic(), summary.seconds)
         name = self.name_of(trial.trial_id)
         if trial.trial_id not in self._runs:
-            run = self._runs[trial.trial_id] = self._notes.start(self._tracker, self._parent, summary, drawn)
-            # A worker may have finished epochs after an earlier driver had been stopped. What is written stays so.
-            for report in read_reports(self._folder.parent / train_folder(self._folder.name, trial.trial_id)):
-                run.report(self._notes.with_cost(report, None) | {"config": report[USED_CONFIG]})
+            self._runs[trial.trial_id] = self._open(summary, drawn)
         self._live.put(ProgressEvent(name, "starting"))
         if self._teaching is not None:
             self._teaching.started(trial.trial_id)
@@ -123,6 +109,7 @@ class SweepWatch(tune.Callback):
         if FAILED in result:
             self._book.change(dataclasses.replace(summary, end="failed", reason=result[FAILED]))
             return
+        self._steering.trial_reported(trial.trial_id)
         best = Path(str(result["best_path"]))
         self._diagnoses[trial.trial_id] = str(result[DIAGNOSIS])
         for line in spoken({**result, DIAGNOSIS: ""}, self._told):
@@ -131,28 +118,21 @@ class SweepWatch(tune.Callback):
         report["config"] = report.pop(USED_CONFIG)
         used = json.loads(report["config"])
         self._epochs[trial.trial_id] = int(used["optim.epochs"])
-        self._book.change(
-            dataclasses.replace(
-                summary,
-                values={key: used[key] for key in self._space.varied},
-                epochs=int(result["epoch"]),
-                hmean=float(result[OBJECTIVE]),
-                best=str(best) if best.exists() else "",  # not before the first evaluation
-                keep=result.get(KEPT),
-            )
+        summary = dataclasses.replace(
+            summary,
+            values={key: used[key] for key in self._space.varied},
+            epochs=int(result["epoch"]),
+            hmean=float(result[OBJECTIVE]),
+            best=str(best) if best.exists() else "",  # not before the first evaluation
+            keep=result.get(KEPT),
         )
+        # With its last report or never: a driver that is killed in between would later go on with it.
+        self._book.change(self._ended(summary) if result.get("done") else summary)
         self._runs[trial.trial_id].report(self._notes.with_cost(report, summary))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial came to its end, or the scheduler ended it."""
-        summary = self._timed(trial.trial_id)
-        end: End = "finished"
-        if summary.end == "failed":
-            end = "failed"
-        elif summary.epochs < self._epochs.get(trial.trial_id, 0):
-            end = "stopped early"
-            summary = dataclasses.replace(summary, reason=self._notes.why_stopped(summary))
-        self._close(dataclasses.replace(summary, end=end))
+        self._close(self._ended(self._timed(trial.trial_id)))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial's own process was lost."""
@@ -167,15 +147,51 @@ class SweepWatch(tune.Callback):
                 self._book.change(dataclasses.replace(summary, end="failed", reason=lost))
                 self._tracker.run(summary.trial_id, f"trial {summary.number}", self._parent).end("KILLED")
 
+    def close_unwritten(self) -> None:
+        """Writes down the ends of trials that MLflow has not heard of, since the driver was killed just then."""
+        for summary in self._book.trials:
+            if summary.end != "running":
+                self._write_end(self._open(summary, summary.values, unless_ended=True), summary)
+
+    def _open(self, summary: TrialSummary, values: Mapping[str, Any], unless_ended: bool = False) -> TrackedRun:
+        """The trial's MLflow run, with the epochs that its worker finished while no driver listened."""
+        run = self._notes.start(self._tracker, self._parent, summary, values, unless_ended)
+        for report in read_reports(self._folder.parent / train_folder(self._folder.name, summary.trial_id)):
+            # What is written stays so.
+            run.report(self._notes.with_cost(report, None) | {"config": report[USED_CONFIG]})
+        return run
+
+    def _ended(self, summary: TrialSummary) -> TrialSummary:
+        """With how it ended, where that is not known yet."""
+        if summary.end != "running":
+            return summary
+        if summary.epochs >= self._epochs.get(summary.trial_id, 0):
+            return dataclasses.replace(summary, end="finished")
+        asked = self._steering.by_hand(summary.trial_id)
+        if asked is not None:
+            return dataclasses.replace(summary, end="stopped by hand", reason=f"asked for at {asked}")
+        return dataclasses.replace(summary, end="stopped early", reason=self._notes.why_stopped(summary))
+
     def _close(self, summary: TrialSummary) -> None:
         if self._teaching is not None:
             self._teaching.ended(summary.trial_id)
         self._reserve.trial_ends(summary.trial_id)
+        self._steering.trial_ended(summary.trial_id)
         self._book.change(summary)
-        phases: dict[End, Phase] = {"finished": "done", "stopped early": "stopped early"}
+        requests.done(self._folder, summary.number)
+        phases: dict[End, Phase] = {
+            "finished": "done", "stopped early": "stopped early", "stopped by hand": "stopped by hand"
+        }  # fmt: skip
         phase = phases.get(summary.end, "failed")
         self._live.put(ProgressEvent(f"trial {summary.number}", phase, hmean=summary.hmean))
-        run = self._runs[summary.trial_id]
+        self._write_end(self._runs[summary.trial_id], summary)
+        best = best_trial(self._book.trials)
+        ended = sum(t.end != "running" for t in self._book.trials)
+        if best is not None and best.hmean is not None:
+            spent = self._notes.device_hours(self._book.trials)
+            self._parent.metrics({OBJECTIVE: best.hmean, "trials.ended": ended, DEVICE_HOURS: spent}, ended)
+
+    def _write_end(self, run: TrackedRun, summary: TrialSummary) -> None:
         run.tags({"end": summary.end, "stopped_early": str(summary.end == "stopped early").lower()})
         diagnosis = self.diagnosis_of(summary.trial_id)
         if diagnosis and not summary.hmean:
@@ -188,14 +204,11 @@ class SweepWatch(tune.Callback):
         if summary.best:
             run.artifact(Path(summary.best).parent, "best")
         run.end("FAILED" if summary.end == "failed" else "FINISHED")
-        best = best_trial(self._book.trials)
-        ended = sum(t.end != "running" for t in self._book.trials)
-        if best is not None and best.hmean is not None:
-            spent = self._notes.device_hours(self._book.trials)
-            self._parent.metrics({OBJECTIVE: best.hmean, "trials.ended": ended, DEVICE_HOURS: spent}, ended)
 
     def _timed(self, trial_id: str) -> TrialSummary:
         summary = self._book.of(trial_id)
         assert summary is not None, f"{trial_id} reports before it has started"
+        if self._steering.had_ended(trial_id):
+            return summary
         began, before = self._began[trial_id]
         return dataclasses.replace(summary, seconds=before + time.monotonic() - began)

@@ -22,6 +22,8 @@ COMMANDS = [
     "train",
     "tune",
     "rerun",
+    "status",
+    "stop",
     "eval",
     "pipeline",
     "predict",
