@@ -101,6 +101,10 @@ def tune_command(
     overrides: Overrides = None,
     name: Name = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the sweep of that --name")] = False,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(help="an earlier sweep to learn from: its name, or MLflow's id of its parent; may be repeated"),
+    ] = None,
 ) -> None:
     """Searches a space of loss weights and rates; each trial is a training run.
 
@@ -112,7 +116,7 @@ def tune_command(
     from ocr_ray.tune import sweep
 
     cfg = load_config(config, overrides or [])
-    result = sweep(cfg, load_space(space, cfg), name=name, resume=resume)
+    result = sweep(cfg, load_space(space, cfg), name=name, resume=resume, warm_start=warm_start or [])
     # Beside a terminal nobody's window is too narrow for it.
     Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200).print(result.table())
     if result.taught is not None:

@@ -11,9 +11,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,6 +36,7 @@ from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.searchers import RUNGS_FILE, build_scheduler, build_searcher, ends_early, restore_scheduler
 from ocr_ray.search.trial import OBJECTIVE, run_trial
 from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
+from ocr_ray.search.warm import WarmStart, find_earlier, keep_warm, kept_warm, study_with
 from ocr_ray.search.watch import SweepWatch
 from ocr_ray.session import connected
 from ocr_ray.spaces import SearchSpace
@@ -45,7 +45,7 @@ from ocr_ray.stopwatch import HOUR_S, Stopwatch
 from ocr_ray.teaching.desk import TeachingStats
 from ocr_ray.teaching.gpu_need import with_gpu_share
 from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan_teaching
-from ocr_ray.tracking import TrackedRun, Tracker
+from ocr_ray.tracking import TrackedRun, Tracker, store_uri
 from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, put_down, worker_resources
 from ocr_ray.typed import to_plain, with_values
 
@@ -79,12 +79,14 @@ def sweep(
     name: str | None = None,
     resume: bool = False,
     live: LiveFeed | None = None,
+    warm_start: Sequence[str] = (),
 ) -> SweepResult:
     """Searches `space` around `cfg` by the settings of `cfg.sweep`, and keeps the best trial's best student.
 
     Args: name is the sweep's folder in `ray.storage`, by default recipe and time; resume goes on with the sweep of
         that name: ended trials stay as they are, others go on from their checkpoints; live shows the trials, by
-        default on standard error.
+        default on standard error; warm_start names earlier sweeps (in the storage, or MLflow's id of a parent) whose
+        comparable trials the searcher learns from; a resume goes on with those of its start.
     Raises: RunError when the name is taken, there is nothing to resume, or every trial failed; ClusterError when no
         trial can ever be placed; ConfigError, DataError and WeightsError for what the config names;
         KeyboardInterrupt after Ctrl-C or SIGTERM, with the state saved for a resume.
@@ -109,13 +111,21 @@ def sweep(
         at_once = _trials_at_once(cfg, live, plan)
         need = disk_need(built.model, cfg.sweep.trials - len(book.trials), at_once)
         must_have_room(folder, need)
-        tracker = stack.enter_context(open_tracker(cfg, folder, live))
-        make_folder(cfg, folder)
         recorder = Recorder()
         record = recorder.of(cfg)
+        uri = store_uri(cfg.tracking.uri, storage)
+        found = WarmStart(kept_warm(folder)) if resume else find_earlier(warm_start, cfg, space, record, storage, uri)
+        for line in found.lines:
+            live.say(line)
+        tracker = stack.enter_context(open_tracker(cfg, folder, live))
+        make_folder(cfg, folder)
+        if found.trials:
+            keep_warm(folder, found.trials)
         parent = tracker.run(name, name, tags={"recipe": cfg.recipe, "search_space": space.source, **record.tags()})
         parent.text(to_yaml(cfg), CONFIG_FILE)
         put_down(record, folder, parent, live)
+        if found.lines:
+            parent.tags({"warm_start": "\n".join(found.lines)})
         start = start_metrics(cfg, folder, live)
         parent.metrics(start, step=0)
         teaching = None
@@ -125,7 +135,7 @@ def sweep(
         watch = Stopwatch(folder)
         cost = _cost(cfg, book, at_once, need.in_all, watch)
         interrupted, ended = _run_tune(
-            cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching, recorder, watch, cost
+            cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching, recorder, watch, cost, found
         )
         watch.save()
         if interrupted:
@@ -171,6 +181,7 @@ def _run_tune(
     recorder: Recorder,
     stopwatch: Stopwatch,
     cost: CostEstimate,
+    earlier: WarmStart,
 ) -> tuple[bool, str]:
     """Runs Tune's loop to its end. Returns: whether a signal ended it before its time, and which budget did."""
     scheduler = build_scheduler(cfg.sweep, cfg.optim.epochs)
@@ -185,10 +196,11 @@ def _run_tune(
     first = space.own_values(cfg)
     if cfg.sweep.default_first and first is None:
         live.say("note: the config's own values lie outside the search space, so the first trial is drawn as well")
-    searcher = build_searcher(cfg.sweep, first, at_once)
+    study = study_with(earlier.trials, space) if earlier.trials else None
+    searcher = build_searcher(cfg.sweep, first, at_once, study)
     search = SearchGenerator(searcher) if isinstance(searcher, Searcher) else searcher  # as Tune itself would
     workers = cfg.ray.num_workers
-    budget = Budget(cfg.sweep, book, stopwatch, partial(device_hours_of, workers=workers), search)
+    budget = Budget(cfg.sweep, book, stopwatch, lambda: watch.device_hours(), search)
     notes = TrialNotes(folder, config_of, recorder, scheduler, workers, teaching, lambda: budget.reason)
     watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, notes, reserve, teaching)
     feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})

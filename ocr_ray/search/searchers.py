@@ -22,11 +22,15 @@ first_come: Callable[[], TrialScheduler] = FIFOScheduler
 
 
 def build_searcher(
-    cfg: SweepConfig, first: dict[str, Scalar] | None, max_concurrent: int
+    cfg: SweepConfig,
+    first: dict[str, Scalar] | None,
+    max_concurrent: int,
+    earlier: optuna.storages.BaseStorage | None = None,
 ) -> Searcher | SearchAlgorithm:
     """Proposes values of the space, for the metric, that `tune.run` gets.
 
-    `first` are the values of the first trial; absent, they are drawn as well.
+    `first` are the values of the first trial; absent, they are drawn as well. `earlier` holds trials of earlier sweeps
+    (`warm.study_with`), from which a searcher that learns sets out.
 
     With one trial at a time the same seed and results give the same proposals. `tpe` with more draws the next trial
     before it knows those that run.
@@ -37,7 +41,7 @@ def build_searcher(
             optuna.logging.set_verbosity(optuna.logging.WARNING)  # it otherwise announces its study
             # Half of a small sweep would otherwise be drawn before anything is learned from the other half.
             sampler = optuna.samplers.TPESampler(seed=cfg.seed, n_startup_trials=max(3, min(10, cfg.trials // 3)))
-            search = OptunaSearch(sampler=sampler, points_to_evaluate=points)
+            search = OptunaSearch(sampler=sampler, points_to_evaluate=points, storage=earlier)
             return ConcurrencyLimiter(search, max_concurrent=max_concurrent)
         case "random":
             return BasicVariantGenerator(
