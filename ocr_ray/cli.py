@@ -106,6 +106,10 @@ def tune_command(
     resume: Annotated[bool, typer.Option("--resume", help="go on with the sweep of that --name")] = False,
     confirm: Annotated[int | None, typer.Option(help="train so many of the best again: sweep.confirm")] = None,
     seeds: Annotated[int | None, typer.Option(help="so often each, with fresh seeds: sweep.seeds")] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(help="an earlier sweep to learn from: its name, or MLflow's id of its parent; may be repeated"),
+    ] = None,
 ) -> None:
     """Searches a space of loss weights and rates; each trial is a training run.
 
@@ -119,7 +123,7 @@ def tune_command(
     options = {"sweep.confirm": confirm, "sweep.seeds": seeds}
     given = [f"{key}={value}" for key, value in options.items() if value is not None]
     cfg = load_config(config, [*(overrides or []), *given])
-    result = sweep(cfg, load_space(space, cfg), name=name, resume=resume)
+    result = sweep(cfg, load_space(space, cfg), name=name, resume=resume, warm_start=warm_start or [])
     # Beside a terminal nobody's window is too narrow for it.
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
     console.print(result.table())

@@ -7,7 +7,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -102,7 +102,6 @@ class Recorder:
 
         Raises: DataError, ConfigError, WeightsError, UserError where a file that `cfg` names cannot be read.
         """
-        self._code = self._code or code_version()
         data = cfg.data
         inputs = {
             **self._data_digests("data.train", cfg, read_train, (data.train, data.ratios, data.root, cfg.run.seed)),
@@ -114,7 +113,12 @@ class Recorder:
                 if path not in self._weights:
                     self._weights[path] = teacher_digest(Path(path))
                 inputs[key] = self._weights[path]
-        return RunRecord(self._code, config_digest(cfg), cfg.run.seed, package_versions(), inputs)
+        return replace(self.without_inputs(cfg), inputs=inputs)
+
+    def without_inputs(self, cfg: RecipeConfig) -> RunRecord:
+        """The same, but for data and weights."""
+        self._code = self._code or code_version()
+        return RunRecord(self._code, config_digest(cfg), cfg.run.seed, package_versions())
 
     def _data_digests(
         self, key: str, cfg: RecipeConfig, read: Callable[[RecipeConfig], list[Sample]], identity: tuple[object, ...]

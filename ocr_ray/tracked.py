@@ -27,7 +27,7 @@ class TrackedRuns:
         self.uri = uri
         path = uri.removeprefix("sqlite:///")
         if path != uri and not Path(path).exists():  # opening it would make an empty one
-            raise RunError(f"{path}: no tracking database here; --tracking or MLFLOW_TRACKING_URI names another")
+            raise RunError(f"{path}: no tracking database here (MLFLOW_TRACKING_URI names another)")
         with _in_one_line(uri):
             self._client: MlflowClient = quiet_client(uri)
 

@@ -305,7 +305,12 @@ class Tracker:
         found = client.get_experiment_by_name(self.experiment)
         if found is None:
             where = None if self._remote or self._artifacts is None else self._artifacts.resolve().as_uri()
-            return str(client.create_experiment(self.experiment, artifact_location=where))
+            try:
+                return str(client.create_experiment(self.experiment, artifact_location=where))
+            except Exception:  # another driver may have made it meanwhile
+                found = client.get_experiment_by_name(self.experiment)
+                if found is None:
+                    raise
         if found.lifecycle_stage != "active":
             raise ConfigError(
                 f"tracking.experiment: {self.experiment} was deleted in {self.uri}; restore it or take another name"
@@ -366,6 +371,8 @@ def quiet_client(uri: str) -> "MlflowClient":
     # One short try: the retries are ours, and a user's own settings win.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    # A line for each run that ends at a server, on standard output, which belongs to results.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
     for name in ("mlflow.store.db.utils", "alembic"):  # a new database otherwise reports its tables

@@ -58,6 +58,8 @@ from ocr_ray.worker import (
 CONFIG_FILE = "config.yaml"
 AFTER_SEARCH = ("sweep.confirm", "sweep.seeds")
 """Keys that a sweep reads when its trials have ended, so that a resume may bring others."""
+LEDGER_FILE = "mlflow_runs.json"
+"""Which MLflow runs belong to a run's or sweep's folder."""
 CHECKPOINTS_KEPT = 2
 """Of a run: the last one, and the best one beside it."""
 
@@ -290,7 +292,7 @@ def open_tracker(cfg: RecipeConfig, folder: Path, live: LiveFeed) -> Tracker:
         store_uri(cfg.tracking.uri, storage),
         cfg.tracking.experiment,
         artifacts=storage / "mlartifacts",
-        ledger=folder / "mlflow_runs.json",
+        ledger=folder / LEDGER_FILE,
         say=live.say,
     )
 

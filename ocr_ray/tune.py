@@ -13,9 +13,8 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -50,6 +49,7 @@ from ocr_ray.search.snapshot import TUNES_FOLDER, keep, put_back
 from ocr_ray.search.steering import Steering, SweepStopped, steered
 from ocr_ray.search.trial import OBJECTIVE, run_trial
 from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
+from ocr_ray.search.warm import WarmStart, find_earlier, keep_warm, kept_warm, study_with
 from ocr_ray.search.watch import SweepWatch
 from ocr_ray.session import connected
 from ocr_ray.spaces import SearchSpace
@@ -58,7 +58,7 @@ from ocr_ray.stopwatch import HOUR_S, Stopwatch
 from ocr_ray.teaching.desk import TeachingStats
 from ocr_ray.teaching.gpu_need import with_gpu_share
 from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan_teaching
-from ocr_ray.tracking import TrackedRun, Tracker
+from ocr_ray.tracking import TrackedRun, Tracker, store_uri
 from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, put_down, worker_resources
 from ocr_ray.typed import to_plain, with_values
 from ocr_ray.verdict import DEFAULT_NAME, START_NAME, Confirmation
@@ -102,12 +102,14 @@ def sweep(
     name: str | None = None,
     resume: bool = False,
     live: LiveFeed | None = None,
+    warm_start: Sequence[str] = (),
 ) -> SweepResult:
     """Searches `space` around `cfg` by the settings of `cfg.sweep`, and keeps the best trial's best student.
 
     Args: name is the sweep's folder in `ray.storage`, by default recipe and time; resume goes on with the sweep of
         that name: ended trials stay as they are, others go on from their checkpoints; live shows the trials, by
-        default on standard error.
+        default on standard error; warm_start names earlier sweeps (in the storage, or MLflow's id of a parent) whose
+        comparable trials the searcher learns from; a resume goes on with those of its start.
     Raises: RunError when the name is taken, there is nothing to resume, or every trial failed; ClusterError when no
         trial can ever be placed; ConfigError, DataError and WeightsError for what the config names;
         KeyboardInterrupt after Ctrl-C, SIGTERM or `ocr-ray stop`, with the state saved for a resume.
@@ -138,14 +140,22 @@ def sweep(
             live.say(line)
         need = disk_need(built.model, cfg.sweep.trials - len(book.trials), at_once)
         must_have_room(folder, need)
+        recorder = Recorder()
+        record = recorder.of(cfg)
+        uri = store_uri(cfg.tracking.uri, storage)
+        found = WarmStart(kept_warm(folder)) if resume else find_earlier(warm_start, cfg, space, record, storage, uri)
+        for line in found.lines:
+            live.say(line)
         tracker = stack.enter_context(open_tracker(cfg, folder, live))
         make_folder(cfg, folder)
         driver.take(folder, "sweep", resume_line(folder, space.source))
-        recorder = Recorder()
-        record = recorder.of(cfg)
+        if found.trials:
+            keep_warm(folder, found.trials)
         parent = tracker.run(name, name, tags={"recipe": cfg.recipe, "search_space": space.source, **record.tags()})
         parent.text(to_yaml(cfg), CONFIG_FILE)
         put_down(record, folder, parent, live)
+        if found.lines:
+            parent.tags({"warm_start": "\n".join(found.lines)})
         start = start_metrics(cfg, folder, live)
         parent.metrics(start, step=0)
         teaching = None
@@ -171,6 +181,7 @@ def sweep(
                 cost,
                 rule,
                 first,
+                found,
             )
         except KeyboardInterrupt:
             live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
@@ -312,6 +323,7 @@ def _run_tune(
     cost: CostEstimate,
     rule: Stopping,
     first: FirstTrials,
+    earlier: WarmStart,
 ) -> str:
     """Runs Tune's loop to its end. Returns: the budget that ended it before its time, or nothing.
 
@@ -323,11 +335,12 @@ def _run_tune(
 
     left = cfg.sweep.trials - sum(trial.end != "running" for trial in book.trials)
     reserve = Reserve(left, lambda: fill_up(cfg.ray.num_workers, worker_resources(cfg)))
-    searcher = build_searcher(cfg.sweep, first.points, at_once)
+    study = study_with(earlier.trials, space) if earlier.trials else None
+    searcher = build_searcher(cfg.sweep, first.points, at_once, study)
     search = SearchGenerator(searcher) if isinstance(searcher, Searcher) else searcher  # as Tune itself would
     scheduler = build_scheduler(rule, first.control, past_reports(folder, book))
     workers = cfg.ray.num_workers
-    budget = Budget(cfg.sweep, book, stopwatch, partial(device_hours_of, workers=workers), search)
+    budget = Budget(cfg.sweep, book, stopwatch, lambda: watch.device_hours(), search)
     notes = TrialNotes(folder, config_of, recorder, scheduler, workers, teaching, lambda: budget.reason)
     steering = Steering(folder, book, live.say, at_once=lambda: tracker.end_open_runs("KILLED"))
     watch = SweepWatch(book, space, tracker, parent, live, folder, notes, reserve, teaching, steering)

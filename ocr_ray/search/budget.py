@@ -16,8 +16,8 @@ SAVED_EVERY_S = 15.0
 class Budget(tune.Stopper):
     """Ends a sweep when its budget is spent: no trial is started any more, each that runs ends with its next report.
 
-    Args: device_hours gives what trials have cost together; watch has the sweep's wall time over all attempts; search
-        proposes trials, and is told to propose no more.
+    Args: device_hours gives what all trials have cost up to now; watch has the sweep's wall time over all attempts;
+        search proposes trials, and is told to propose no more.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Budget(tune.Stopper):
         cfg: SweepConfig,
         book: TrialBook,
         watch: Stopwatch,
-        device_hours: Callable[[list[TrialSummary]], float],
+        device_hours: Callable[[], float],
         search: SearchAlgorithm,
     ) -> None:
         self._cfg, self._book, self._watch, self._device_hours, self._search = cfg, book, watch, device_hours, search
@@ -52,15 +52,15 @@ class Budget(tune.Stopper):
         self._plateau.take(trials)
         is_over = len(trials) >= self._cfg.trials and all(trial.end != "running" for trial in trials)
         if not self.reason and not is_over:
-            self.reason = self._spent(trials)
+            self.reason = self._spent()
         if self.reason:
             self._search.set_finished()
 
-    def _spent(self, trials: list[TrialSummary]) -> str:
+    def _spent(self) -> str:
         cfg, hours = self._cfg, self._watch.seconds / HOUR_S
         if cfg.max_hours is not None and hours >= cfg.max_hours:
             return f"sweep.max_hours={cfg.max_hours:g} are spent"
-        if cfg.max_device_hours is not None and (spent := self._device_hours(trials)) >= cfg.max_device_hours:
+        if cfg.max_device_hours is not None and (spent := self._device_hours()) >= cfg.max_device_hours:
             return f"sweep.max_device_hours={cfg.max_device_hours:g} are spent ({spent:.3g})"
         if cfg.plateau_trials is not None and self._plateau.trials >= cfg.plateau_trials:
             return (

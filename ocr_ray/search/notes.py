@@ -7,6 +7,7 @@ from typing import Any
 from ray.tune.schedulers import TrialScheduler
 
 from ocr_ray.config import RecipeConfig, to_yaml
+from ocr_ray.errors import UserError
 from ocr_ray.files import write_text
 from ocr_ray.record import RECORD_FILE, Recorder
 from ocr_ray.search.rungs import rung_reached, rungs_of, why_ended
@@ -22,7 +23,7 @@ RUNG = "rung"
 
 
 def device_hours_of(trials: list[TrialSummary], workers: int) -> float:
-    """Of all these trials together, each of so many workers; those of a running one up to its last report."""
+    """Of all these trials together, each of so many workers; those of a running one as far as it says."""
     return sum(trial.seconds for trial in trials) * workers / HOUR_S
 
 
@@ -60,7 +61,11 @@ class TrialNotes:
         Args: unless_ended as `Tracker.run`.
         """
         cfg = self._config_of(drawn)
-        record, text = self._recorder.of(cfg), to_yaml(cfg)
+        try:
+            record = self._recorder.of(cfg)
+        except UserError:  # a file that this trial alone names: its workers meet it as well, and say so
+            record = self._recorder.without_inputs(cfg)
+        text = to_yaml(cfg)
         folder = self._folder.parent / train_folder(self._folder.name, trial.trial_id)
         write_text(folder / CONFIG_FILE, text)
         write_text(folder / RECORD_FILE, record.to_json())

@@ -24,11 +24,15 @@ from ocr_ray.spaces import SearchSpace
 
 
 def build_searcher(
-    cfg: SweepConfig, first: Sequence[dict[str, Scalar]], max_concurrent: int
+    cfg: SweepConfig,
+    first: Sequence[dict[str, Scalar]],
+    max_concurrent: int,
+    earlier: optuna.storages.BaseStorage | None = None,
 ) -> Searcher | SearchAlgorithm:
     """Proposes values of the space, for the metric, that `tune.run` gets.
 
-    Args: first are the values of the first trials; for `grid`, of all.
+    Args: first are the values of the first trials; for `grid`, of all. earlier holds trials of earlier sweeps
+        (`warm.study_with`), from which a searcher that learns sets out.
 
     With one trial at a time the same seed and results give the same proposals. Those that learn, with more, draw the
     next trial before they know those that run.
@@ -48,7 +52,7 @@ def build_searcher(
         case _:
             assert_never(cfg.searcher)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it otherwise announces its study
-    search = OptunaSearch(sampler=sampler, points_to_evaluate=list(first))
+    search = OptunaSearch(sampler=sampler, points_to_evaluate=list(first), storage=earlier)
     return ConcurrencyLimiter(search, max_concurrent=max_concurrent)
 
 

@@ -80,6 +80,12 @@ class SweepWatch(tune.Callback):
         """Why the trial's last evaluation gave hmean 0; empty where it did not, or where none was seen."""
         return self._diagnoses.get(trial_id, "")
 
+    def device_hours(self) -> float:
+        """Of all trials, those that run included up to now."""
+        running = [t.trial_id for t in self._book.trials if t.end == "running" and t.trial_id in self._began]
+        others = [t for t in self._book.trials if t.trial_id not in running]
+        return self._notes.device_hours([*others, *map(self._timed, running)])
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial starts, or starts again after a resume."""
         for proposed in trials:  # they start in any order
@@ -188,7 +194,7 @@ class SweepWatch(tune.Callback):
         best = best_trial(self._book.trials)
         ended = sum(t.end != "running" for t in self._book.trials)
         if best is not None and best.hmean is not None:
-            spent = self._notes.device_hours(self._book.trials)
+            spent = self.device_hours()
             self._parent.metrics({OBJECTIVE: best.hmean, "trials.ended": ended, DEVICE_HOURS: spent}, ended)
 
     def _write_end(self, run: TrackedRun, summary: TrialSummary) -> None:

@@ -92,7 +92,10 @@ def test_mlflow_holds_what_the_worker_used_and_what_it_reached(plain: TrainResul
     assert [step for step, _ in hmeans] == [1, 2, 3, 4, 5]
     assert max(hmean for _, hmean in hmeans) == plain.hmean
     artifacts = {a.path for folder in (None, "best") for a in client_of(cfg).list_artifacts(run.info.run_id, folder)}
-    assert {"config.yaml", "best/student.safetensors", "best/student.json"} <= artifacts
+    assert {"config.yaml", "record.json", "images", "best/student.safetensors", "best/student.json"} <= artifacts
+    assert 0 < run.data.metrics["device_hours.epoch"] < run.data.metrics["device_hours"]
+    assert run.data.tags["device"].startswith("CPU, ")
+    assert run.data.tags["code.version"]
 
 
 def test_a_run_that_has_ended_gives_its_result_again(plain: TrainResult, cfg: RecipeConfig) -> None:

@@ -17,6 +17,7 @@ from ocr_ray.data.synth import SynthConfig, render_set
 from ocr_ray.errors import ClusterError, RunError
 from ocr_ray.record import RunRecord
 from ocr_ray.search.trials import TrialBook
+from ocr_ray.search.warm import kept_warm
 from ocr_ray.session import connected
 from ocr_ray.settings import ClusterConfig
 from ocr_ray.spaces import space_from_plain
@@ -25,6 +26,10 @@ from ocr_ray.tune import SweepResult, sweep
 
 TINY = Path(__file__).resolve().parents[1] / "tiny_student.yaml"
 DIVERGES, STANDS_STILL = 1e30, 1e-9
+LARGER = (
+    *("optim.epochs=6", "data.epoch_size=40", "data.augment.crop_width=128", "data.augment.crop_height=128"),
+    "eval.resize.limit_side_len=320",
+)
 SPACE = {
     "optim.lr": {"choice": [1e-2, STANDS_STILL, DIVERGES]},
     "loss.db.beta": {"uniform": [1.0, 20.0]},
@@ -74,8 +79,8 @@ def result(labels: tuple[Path, Path], storage: Path) -> SweepResult:
     cfg = tiny(
         labels,
         storage,
-        *("optim.epochs=6", "data.epoch_size=40", "data.augment.crop_width=128", "data.augment.crop_height=128"),
-        *("eval.resize.limit_side_len=320", "sweep.trials=4", "sweep.searcher=random", "sweep.seed=2"),
+        *LARGER,
+        *("sweep.trials=4", "sweep.searcher=random", "sweep.seed=2"),
         *("sweep.scheduler=asha", "sweep.grace_epochs=4", "sweep.reduction_factor=2", "sweep.max_concurrent=2"),
     )
     return sweep(cfg, space_from_plain(SPACE, cfg, "space"), name="first")
@@ -84,9 +89,16 @@ def result(labels: tuple[Path, Path], storage: Path) -> SweepResult:
 @pytest.fixture(scope="module")
 def runs(result: SweepResult, storage: Path) -> dict[str, Run]:
     """MLflow's runs by name."""
+    return runs_of("first", storage)
+
+
+def runs_of(name: str, storage: Path) -> dict[str, Run]:
+    """The sweep's own and its trials', by name."""
     client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
     found = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    return {run.info.run_name: run for run in found}
+    (parent,) = [run for run in found if run.info.run_name == name]
+    children = [run for run in found if run.data.tags.get(PARENT_TAG) == parent.info.run_id]
+    return {run.info.run_name: run for run in (parent, *children)}
 
 
 def test_every_trial_ends_as_its_rate_lets_it(result: SweepResult) -> None:
@@ -255,24 +267,29 @@ def test_trials_that_can_never_be_placed_are_refused_before_any_starts(
 
 
 def test_a_budget_that_is_spent_lets_a_trial_end_its_epoch_and_starts_no_other(
-    labels: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    labels: tuple[Path, Path], storage: Path, result: SweepResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """In a sweep that sets out from what the first one has found."""
     limits = ("sweep.max_device_hours=1e-6", "sweep.trials=3", "sweep.max_concurrent=1", "tracking.pictures=0")
-    cfg = tiny(labels, tmp_path, *limits)
-    space = space_from_plain({"optim.lr": {"uniform": [1e-3, 1e-1]}}, cfg, "space")
-    result = sweep(cfg, space, name="short")
-    (trial,) = result.trials
+    cfg = tiny(labels, storage, *LARGER, *limits)
+    space = space_from_plain(SPACE, cfg, "space")
+    short = sweep(cfg, space, name="short", warm_start=["first"])
+    (trial,) = short.trials
     assert (trial.end, trial.epochs) == ("stopped early", 1)
     assert trial.reason.startswith("sweep.max_device_hours=1e-06 are spent (")
     said = capsys.readouterr().err
     assert f"sweep: ended: {trial.reason}; 1 of 3 trials were started" in said
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    runs = {r.info.run_name: r for r in client.search_runs([e.experiment_id for e in client.search_experiments()])}
+    runs = runs_of("short", storage)
     assert runs["short"].data.tags["ended"] == trial.reason
     assert runs["trial 1"].data.tags["stopped_early"] == "true"
-    assert [a.path for a in client.list_artifacts(runs["trial 1"].info.run_id, "images")] == []
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    assert client.list_artifacts(runs["trial 1"].info.run_id, "images") == []
+    finished = [t for t in result.trials if t.end == "finished"]
+    assert [(t.values, t.hmean) for t in kept_warm(short.folder)] == [(t.values, t.hmean) for t in finished]
+    assert runs["short"].data.tags["warm_start"] in said
+    assert f"warm start: first: {len(finished)} of 4 trials taken" in said
     again = sweep(cfg, space, name="short", resume=True)
-    assert again.trials == result.trials  # what is spent stays spent
+    assert again.trials == short.trials  # what is spent stays spent
 
 
 def test_checkpoints_that_do_not_fit_the_disk_are_told_before_any_trial_starts(

@@ -4,9 +4,11 @@ import contextlib
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,22 @@ def server(folder: Path, port: int) -> Iterator[None]:
         process.wait(30)
 
 
-def test_what_was_said_while_the_server_was_away_is_written_when_it_is_back(tmp_path: Path) -> None:
+def open_at_once(uri: str) -> set[str | None]:
+    """The ids of a new experiment, as four drivers find or make it that come at the same moment."""
+    gate = threading.Barrier(4)
+
+    def open_one(_: int) -> str | None:
+        gate.wait()
+        with Tracker(uri, "of four", say=pytest.fail) as tracker:
+            return tracker._experiment_id
+
+    with ThreadPoolExecutor(4) as pool:
+        return set(pool.map(open_one, range(4)))
+
+
+def test_what_was_said_while_the_server_was_away_is_written_when_it_is_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -43,6 +60,8 @@ def test_what_was_said_while_the_server_was_away_is_written_when_it_is_back(tmp_
     said: list[str] = []
     with contextlib.ExitStack() as stack:
         with server(tmp_path, port):
+            (same,) = open_at_once(uri)
+            assert same is not None
             tracker = stack.enter_context(Tracker(uri, "ocr_ray", tmp_path / "unused", say=said.append))
             parent = tracker.run("p", "sweep")
             run = tracker.run("a", "trial 1", parent)
@@ -69,6 +88,7 @@ def test_what_was_said_while_the_server_was_away_is_written_when_it_is_back(tmp_
             assert client.get_run(late.run_id).data.tags["mlflow.parentRunId"] == parent.run_id
             assert [f.path for f in client.list_artifacts(run.run_id, "best")] == ["best/student.safetensors"]
             assert {client.get_run(i).info.status for i in (run.run_id, late.run_id)} == {"FINISHED"}
+    assert capsys.readouterr().out == ""  # it belongs to results
     assert [line.split(",")[0].split(": ")[-1] for line in said] == [
         f"{uri} does not answer",
         "the store answers again",

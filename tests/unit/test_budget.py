@@ -39,7 +39,7 @@ def trial(number: int, hmean: float | None, end: End = "finished", seconds: floa
 def budget_in(folder: Path, clock: Clock, **values: object) -> tuple[Budget, TrialBook, BasicVariantGenerator]:
     book, search = TrialBook(folder, {}), BasicVariantGenerator()
     cfg = with_values(SweepConfig(), values, "test")
-    found = Budget(cfg, book, Stopwatch(folder, clock), lambda trials: device_hours_of(trials, 2), search)
+    found = Budget(cfg, book, Stopwatch(folder, clock), lambda: device_hours_of(book.trials, 2), search)
     return found, book, search
 
 
