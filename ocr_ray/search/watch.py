@@ -16,6 +16,7 @@ from ray.tune.experiment import Trial
 from ocr_ray.progress import LiveFeed, Phase, ProgressEvent
 from ocr_ray.reports import read_reports
 from ocr_ray.search.reserve import Reserve
+from ocr_ray.search.student import LATENCY, PARAMETERS
 from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, train_folder
 from ocr_ray.search.trials import End, TrialBook, TrialSummary, best_trial
 from ocr_ray.spaces import SearchSpace
@@ -138,6 +139,8 @@ class SweepWatch(tune.Callback):
                 epochs=int(result["epoch"]),
                 hmean=float(result[OBJECTIVE]),
                 best=str(best) if best.exists() else "",  # not before the first evaluation
+                parameters=int(result[PARAMETERS]),
+                latency_ms=result.get(LATENCY),
             )
         )
         self._runs[trial.trial_id].report(report)

@@ -134,6 +134,8 @@ def test_the_control_is_compared_with_and_never_ended(rule: Rule) -> None:
         (4, {"scheduler": "asha"}, "asha", 5),
         (64, {"scheduler": "median"}, "median", 10),
         (64, {"scheduler": "none"}, "none", 5),
+        (64, {"against": "parameters"}, "none", 5),
+        (4, {"against": "parameters"}, "none", 5),
     ],
 )
 def test_what_is_left_open_follows_from_trials_and_epochs(
