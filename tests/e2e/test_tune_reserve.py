@@ -56,7 +56,7 @@ def result(live: Processes, tiny: list[str], tmp_path_factory: pytest.TempPathFa
     storage = tmp_path_factory.mktemp("runs")
     settings = ("sweep.trials=2", "sweep.max_concurrent=1", "sweep.against=latency", "sweep.latency_side=64")
     here = (f"ray.storage={storage}", "ray.address=local", f"optim.epochs={EPOCHS}", "eval.every_epochs=20")
-    cfg = load_config(Path(tiny[0]), [*tiny[1:], *settings, *here, "ray.cpus_per_worker=0.9", "sweep.seed=SEED"])
+    cfg = load_config(Path(tiny[0]), [*tiny[1:], *settings, *here, "ray.cpus_per_worker=0.9", "sweep.seed=2"])
     return sweep(cfg, space_from_plain({KEY: {"choice": [16, 96]}}, cfg, "space"), live=live)
 
 
