@@ -132,7 +132,7 @@ def sweep(
         taught = teaching.stats() if teaching is not None else None
         if taught is not None:
             live.say(taught.one_line())
-        ranks = ranks_of(folder, book, rule.rungs)
+        ranks = ranks_of(folder, book, rule.rungs if cfg.sweep.against is None else ())
         parent.metrics({**(taught.metrics() if taught is not None else {}), **ranks.metrics()}, len(book.trials) + 1)
         for line in ranks.lines():
             live.say(line)

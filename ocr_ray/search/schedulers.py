@@ -162,6 +162,7 @@ class Judge(FIFOScheduler):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._rule, self._control, self._past = rule, control, past
+        self._known: set[str] = set()
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """As Tune calls it, once."""
@@ -170,6 +171,9 @@ class Judge(FIFOScheduler):
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
         """A trial is new, or is known from before a resume: then the rule hears its reports again."""
         self._rule.on_trial_add(tune_controller, trial)
+        if trial.trial_id in self._known:  # it starts again after its process was lost, and the rule has heard it
+            return
+        self._known.add(trial.trial_id)
         past = self._past(trial.trial_id)
         # One that goes on repeats its last report, about which nothing may have been decided yet.
         for report in past if trial.is_finished() else past[:-1]:
