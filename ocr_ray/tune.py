@@ -28,7 +28,7 @@ from rich.table import Table
 from ocr_ray.config import RecipeConfig, load_config, to_yaml, with_paths_resolved
 from ocr_ray.confirm import confirm, default_trial
 from ocr_ray.driver import Driver
-from ocr_ray.errors import RunError
+from ocr_ray.errors import ConfigError, RunError
 from ocr_ray.files import write_text
 from ocr_ray.held_out import Held, TestScores, evaluate_on_test, untouched_start
 from ocr_ray.prestart import fill_up
@@ -47,8 +47,9 @@ from ocr_ray.search.schedulers import Stopping, build_scheduler, stopping, stopp
 from ocr_ray.search.searchers import build_searcher, searcher_notes
 from ocr_ray.search.snapshot import TUNES_FOLDER, keep, put_back
 from ocr_ray.search.steering import Steering, SweepStopped, steered
+from ocr_ray.search.student import check_start_fits
 from ocr_ray.search.trial import OBJECTIVE, run_trial
-from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
+from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, pareto_set, trials_table
 from ocr_ray.search.warm import WarmStart, find_earlier, keep_warm, kept_warm, study_with
 from ocr_ray.search.watch import SweepWatch
 from ocr_ray.session import connected
@@ -90,10 +91,12 @@ class SweepResult:
     """None without `sweep.confirm`."""
     tested: TestScores | None = None
     """None without `data.test`."""
+    pareto: tuple[TrialSummary, ...] | None = None
+    """With `sweep.against`: the trials of which none has both a higher hmean and a lower cost, the cheapest first."""
 
     def table(self) -> Table:
         """A row for each trial, for the terminal."""
-        return trials_table(list(self.trials))
+        return trials_table(list(self.trials), self.pareto)
 
 
 def sweep(
@@ -115,6 +118,10 @@ def sweep(
         KeyboardInterrupt after Ctrl-C, SIGTERM or `ocr-ray stop`, with the state saved for a resume.
     """
     began = time.monotonic()
+    if warm_start and cfg.sweep.against is not None:
+        raise ConfigError(
+            f"--warm-start: expected no sweep.against, found {cfg.sweep.against}: earlier trials tell of hmean alone"
+        )
     cfg = with_paths_resolved(with_values(cfg, space.fixed, space.source), Path.cwd())
     first = first_trials(cfg, space)
     cfg = with_values(cfg, {"sweep.trials": first.trials}, "grid")
@@ -131,6 +138,7 @@ def sweep(
         live.stage(f"sweep {name}", cfg.sweep.trials)
         built = announce(cfg, live)
         driver = stack.enter_context(Driver())
+        check_start_fits(cfg, space)
         stack.enter_context(connected(cfg.ray))
         plan = plan_teaching(cfg, space.varied, live)
         cfg = with_gpu_share(cfg, plan, live)
@@ -194,7 +202,7 @@ def sweep(
         taught = teaching.stats() if teaching is not None else None
         if taught is not None:
             live.say(taught.one_line())
-        ranks = ranks_of(folder, book, rule.rungs)
+        ranks = ranks_of(folder, book, rule.rungs if cfg.sweep.against is None else ())
         parent.metrics({**(taught.metrics() if taught is not None else {}), **ranks.metrics()}, len(book.trials) + 1)
         for line in ranks.lines():
             live.say(line)
@@ -215,6 +223,12 @@ def sweep(
             hmean, weights = winner.hmeans[winner.shipped], winner.file
         parent.artifact(weights.parent, "best")
         say_if_below_start(hmean, start, live)
+        pareto = None
+        if cfg.sweep.against is not None:
+            pareto = tuple(pareto_set(book.trials, cfg.sweep.against))
+            numbers = ", ".join(str(trial.number) for trial in pareto)
+            parent.tags({"pareto_trials": numbers})
+            live.say(f"Pareto set of hmean against {cfg.sweep.against}, the cheapest first: trials {numbers}")
     result = SweepResult(
         name,
         folder,
@@ -228,6 +242,7 @@ def sweep(
         ranks,
         confirmation,
         tested,
+        pareto,
     )
     _write_result(result)
     return result
@@ -258,6 +273,7 @@ def finished_sweep(folder: Path) -> SweepResult | None:
         plain["seconds"],
         TeachingStats(**plain["taught"]) if plain["taught"] else None,
         ranks_of(folder, book, rule.rungs),
+        pareto=tuple(pareto_set(book.trials, cfg.sweep.against)) if cfg.sweep.against else None,
     )
 
 
@@ -383,8 +399,8 @@ def _run_tune(
             storage_path=str(folder),
             config={key: domains[key] for key in space.varied},
             num_samples=cfg.sweep.trials,
-            metric=OBJECTIVE,
-            mode="max",
+            metric=OBJECTIVE if cfg.sweep.against is None else None,
+            mode="max" if cfg.sweep.against is None else None,
             search_alg=search,
             scheduler=scheduler,
             callbacks=[watch],

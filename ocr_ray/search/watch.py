@@ -17,6 +17,7 @@ from ocr_ray.search import requests
 from ocr_ray.search.notes import TrialNotes
 from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.steering import Steering
+from ocr_ray.search.student import LATENCY, PARAMETERS
 from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, train_folder
 from ocr_ray.search.trials import End, TrialBook, TrialSummary, best_trial
 from ocr_ray.spaces import SearchSpace
@@ -131,6 +132,8 @@ class SweepWatch(tune.Callback):
             hmean=float(result[OBJECTIVE]),
             best=str(best) if best.exists() else "",  # not before the first evaluation
             keep=result.get(KEPT),
+            parameters=int(result[PARAMETERS]),
+            latency_ms=result.get(LATENCY),
         )
         # With its last report or never: a driver that is killed in between would later go on with it.
         self._book.change(self._ended(summary) if result.get("done") else summary)
