@@ -140,7 +140,47 @@ def confirm(
         for candidate in everyone
     ]
     failed = _Runs(cfg, space, folder.parent, live, tracker, parent).train(runs, f"confirm {folder.name}")
-    return judge(_arms(everyone, runs, failed, folder.parent, start), seeds)
+    return judge(arms_of(everyone, runs, failed, folder.parent, start), seeds)
+
+
+def arms_of(
+    candidates: Sequence[Candidate],
+    runs: Sequence[ConfirmRun],
+    failed: Mapping[str, str],
+    storage: Path,
+    start: tuple[Path, Sequence[ImageCounts]] | None,
+) -> list[Arm]:
+    """What the runs on disk gave, for `judge`. A candidate of which a run is in `failed` has no counts."""
+    of: dict[str, list[ConfirmRun]] = {c.key: [run for run in runs if run.candidate is c] for c in candidates}
+    reasons = {
+        c.key: next((f"seed {run.seed}: {failed[run.folder]}" for run in of[c.key] if run.folder in failed), "")
+        for c in candidates
+    }
+    whole = [run for c in candidates if not reasons[c.key] for run in of[c.key]]
+    reports = {run.folder: run.last_report(storage) for run in whole}
+    files = {folder: Path(report["best_path"]) for folder, report in reports.items() if report is not None}
+    counted = [read_per_image(files[run.folder].with_name(PER_IMAGE_FILE)) for run in whole]
+    together = aligned([*counted, *([start[1]] if start else [])])
+    if together and not len(together[0]):
+        raise RunError("confirmation: no picture of val could be read by all runs")
+    counts = dict(zip([run.folder for run in whole], together, strict=False))
+    arms = []
+    for c in candidates:
+        its = [] if reasons[c.key] else [run.folder for run in of[c.key]]
+        keep = [report[KEPT] for f in its if (report := reports[f]) and KEPT in report]
+        arms.append(
+            Arm(
+                c.kind,
+                c.name,
+                _stacked([counts[folder] for folder in its]),
+                tuple(files[folder] for folder in its),
+                tuple(keep),
+                reasons[c.key],
+            )
+        )
+    if start is not None:
+        arms.append(Arm("start", START_NAME, _stacked(together[-1:]), (start[0],)))
+    return arms
 
 
 class _Runs:
@@ -346,42 +386,3 @@ def _without_seed(values: Mapping[str, Scalar]) -> dict[str, Scalar]:
 def _stacked(runs: Sequence[Counts]) -> Counts:
     """`(S, N, 3)` of S runs; of no runs, no pictures either."""
     return np.stack(runs) if runs else np.zeros((0, 0, 3), np.int64)
-
-
-def _arms(
-    candidates: Sequence[Candidate],
-    runs: Sequence[ConfirmRun],
-    failed: Mapping[str, str],
-    storage: Path,
-    start: tuple[Path, Sequence[ImageCounts]] | None,
-) -> list[Arm]:
-    of: dict[str, list[ConfirmRun]] = {c.key: [run for run in runs if run.candidate is c] for c in candidates}
-    reasons = {
-        c.key: next((f"seed {run.seed}: {failed[run.folder]}" for run in of[c.key] if run.folder in failed), "")
-        for c in candidates
-    }
-    whole = [run for c in candidates if not reasons[c.key] for run in of[c.key]]
-    reports = {run.folder: run.last_report(storage) for run in whole}
-    files = {folder: Path(report["best_path"]) for folder, report in reports.items() if report is not None}
-    counted = [read_per_image(files[run.folder].with_name(PER_IMAGE_FILE)) for run in whole]
-    together = aligned([*counted, *([start[1]] if start else [])])
-    if together and not len(together[0]):
-        raise RunError("confirmation: no picture of val could be read by all runs")
-    counts = dict(zip([run.folder for run in whole], together, strict=False))
-    arms = []
-    for c in candidates:
-        its = [] if reasons[c.key] else [run.folder for run in of[c.key]]
-        keep = [report[KEPT] for f in its if (report := reports[f]) and KEPT in report]
-        arms.append(
-            Arm(
-                c.kind,
-                c.name,
-                _stacked([counts[folder] for folder in its]),
-                tuple(files[folder] for folder in its),
-                tuple(keep),
-                reasons[c.key],
-            )
-        )
-    if start is not None:
-        arms.append(Arm("start", START_NAME, _stacked(together[-1:]), (start[0],)))
-    return arms
