@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from ocr_ray.config import StudentConfig
-from ocr_ray.confirm import Candidate, ConfirmRun, arms_of, candidates_of, default_trial, fresh_seeds
+from ocr_ray.confirm.candidates import Candidate, candidates_of, default_trial, fresh_seeds
+from ocr_ray.confirm.decide import arms_of
+from ocr_ray.confirm.runs import ConfirmRun
 from ocr_ray.engine.per_image import ImageCounts, write_per_image
 from ocr_ray.reports import append_report
 from ocr_ray.search.trials import TrialSummary
