@@ -92,3 +92,4 @@ def restore_scheduler(scheduler: TrialScheduler, path: Path) -> None:
     """Reads what `save_scheduler` wrote, if anything."""
     if isinstance(scheduler, AsyncHyperBandScheduler) and path.exists():
         scheduler.restore(str(path))
+        scheduler._metric = scheduler._mode = None  # `tune.run` gives them again, and refuses one that has them
