@@ -209,6 +209,8 @@ def test_rungs_are_remembered_over_a_resume(tmp_path: Path) -> None:
     after, forgetful = scheduler_of(scheduler="asha", names=""), scheduler_of(scheduler="asha")
     restore_scheduler(after, tmp_path / "rungs.pkl")
     restore_scheduler(forgetful, tmp_path / "none.pkl")
+    # As `tune.run` does, which gives up where this is refused.
+    assert after.set_search_properties(OBJECTIVE, "max")
     after.on_trial_add(None, trial_named("d"))
     assert reports(after, "d", {2: 0.1}) == TrialScheduler.STOP
     assert reports(forgetful, "d", {2: 0.1}) == TrialScheduler.CONTINUE
