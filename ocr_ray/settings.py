@@ -53,7 +53,7 @@ class SweepConfig:
     against the untouched starting weights: the winner is what beats both beyond noise. 0: the best trial as it is."""
     seeds: int = 3
     """How often each of them is trained for that, each time with a fresh seed, the same ones for all. More seeds tell
-    smaller differences from noise: of two little can be said, from five on a point or so."""
+    smaller differences from noise; two tell large ones only."""
 
     def __post_init__(self) -> None:
         for key, value, least in (

@@ -26,11 +26,12 @@ from ray.util.queue import Empty, Queue
 from rich.table import Table
 
 from ocr_ray.config import RecipeConfig, load_config, to_yaml, with_paths_resolved
-from ocr_ray.confirm import confirm, default_trial
+from ocr_ray.confirm.decide import decide
+from ocr_ray.confirm.verdict import Confirmation
 from ocr_ray.driver import Driver
 from ocr_ray.errors import ConfigError, RunError
 from ocr_ray.files import write_text
-from ocr_ray.held_out import Held, TestScores, evaluate_on_test, untouched_start
+from ocr_ray.held_out import TestScores
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
 from ocr_ray.record import Recorder
@@ -62,7 +63,6 @@ from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan
 from ocr_ray.tracking import TrackedRun, Tracker, store_uri
 from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, put_down, worker_resources
 from ocr_ray.typed import to_plain, with_values
-from ocr_ray.verdict import DEFAULT_NAME, START_NAME, Confirmation
 
 RESULT_FILE = "result.json"
 """In a sweep's folder once it has ended."""
@@ -213,16 +213,12 @@ def sweep(
         if teaching is not None:
             teaching.close()  # what follows may want its room
         try:
-            confirmation, tested = _held_out(cfg, space, folder, book, best, live, tracker, parent)
+            decision = decide(cfg, space, folder, book.trials, best, live, tracker, parent)
         except KeyboardInterrupt:
             live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
             raise
-        hmean, weights = best.hmean, Path(best.best)
-        if confirmation is not None:
-            winner = confirmation.winner
-            hmean, weights = winner.hmeans[winner.shipped], winner.file
-        parent.artifact(weights.parent, "best")
-        say_if_below_start(hmean, start, live)
+        parent.artifact(decision.weights.parent, "best")
+        say_if_below_start(decision.hmean, start, live)
         pareto = None
         if cfg.sweep.against is not None:
             pareto = tuple(pareto_set(book.trials, cfg.sweep.against))
@@ -232,16 +228,16 @@ def sweep(
     result = SweepResult(
         name,
         folder,
-        hmean,
-        weights,
+        decision.hmean,
+        decision.weights,
         best,
         tuple(book.trials),
         tracker.ui_line,
         time.monotonic() - began,
         taught,
         ranks,
-        confirmation,
-        tested,
+        decision.confirmation,
+        decision.tested,
         pareto,
     )
     _write_result(result)
@@ -288,39 +284,6 @@ def _write_result(result: SweepResult) -> None:
         "taught": dataclasses.asdict(result.taught) if result.taught else None,
     }
     write_text(result.folder / RESULT_FILE, json.dumps(plain, indent=1))
-
-
-def _held_out(
-    cfg: RecipeConfig,
-    space: SearchSpace,
-    folder: Path,
-    book: TrialBook,
-    best: TrialSummary,
-    live: LiveFeed,
-    tracker: Tracker,
-    parent: TrackedRun,
-) -> tuple[Confirmation | None, TestScores | None]:
-    """What follows the search: its best trials against the controls, and the winner on the test set. Records both."""
-    start = untouched_start(cfg, folder, live) if cfg.sweep.confirm or cfg.data.test else None
-    confirmation = None
-    files: dict[Held, tuple[str, Path]] = {"winner": (f"trial {best.number}", Path(best.best))}
-    default = default_trial(book.trials, space, cfg)
-    if default is not None and default is not best:
-        files["default"] = DEFAULT_NAME, Path(default.best)
-    if start is not None:
-        files["start"] = START_NAME, start[0]
-    if cfg.sweep.confirm:
-        confirmation = confirm(cfg, space, folder, book.trials, start, live, tracker, parent)
-        parent.tags(confirmation.tags())
-        parent.finals(confirmation.metrics())
-        live.say(f"confirm: {confirmation.sentence}")
-        files = confirmation.files()
-    if not cfg.data.test:
-        return confirmation, None
-    tested = evaluate_on_test(cfg, folder, files, live)
-    parent.finals(tested.metrics())
-    live.say(tested.one_line())
-    return confirmation, tested
 
 
 def _run_tune(

@@ -44,7 +44,8 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def cfg(tiny: list[str], cluster: None, tmp_path_factory: pytest.TempPathFactory) -> RecipeConfig:
     storage = tmp_path_factory.mktemp("train") / "runs"
-    return load_config(Path(tiny[0]), [*tiny[1:], f"ray.storage={storage}"])
+    test = tiny[2].replace("data.val", "data.test")
+    return load_config(Path(tiny[0]), [*tiny[1:], f"ray.storage={storage}", test])
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,17 @@ def test_mlflow_holds_what_the_worker_used_and_what_it_reached(plain: TrainResul
     assert 0 < run.data.metrics["device_hours.epoch"] < run.data.metrics["device_hours"]
     assert run.data.tags["device"].startswith("CPU, ")
     assert run.data.tags["code.version"]
+
+
+def test_the_test_set_is_evaluated_at_the_end(plain: TrainResult, cfg: RecipeConfig) -> None:
+    """Here it is val itself."""
+    assert history(cfg, run_of(cfg, "plain"), "test.hmean") == [(0, plain.hmean)]
+    (record,) = (plain.folder / "test").iterdir()
+    counts = json.loads(record.read_text())
+    per_image = json.loads(plain.best.with_name("per_image.json").read_text())
+    assert [counts[key] for key in ("name", "matched", "detected")] == [
+        per_image[key] for key in ("name", "matched", "detected")
+    ]
 
 
 def test_a_run_that_has_ended_gives_its_result_again(plain: TrainResult, cfg: RecipeConfig) -> None:

@@ -1,21 +1,31 @@
 """Sweeps of real training runs on a real cluster of our own, written to a real database."""
 
 import dataclasses
+import io
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from rich.console import Console
 
-from ocr_ray.config import RecipeConfig, config_digest, load_config
+from ocr_ray.config import RecipeConfig, config_digest, load_config, override
 from ocr_ray.data.synth import SynthConfig, render_set
+from ocr_ray.engine.per_image import aligned, read_per_image
 from ocr_ray.errors import ClusterError, RunError
+from ocr_ray.evidence import hmean_of
+from ocr_ray.held_out import evaluate_on_test
+from ocr_ray.model_card import ModelCard, load_detector, save_detector
+from ocr_ray.progress import LiveFeed, ProgressEvent
+from ocr_ray.recipes import build_model
 from ocr_ray.record import RunRecord
+from ocr_ray.reports import read_reports
 from ocr_ray.search.trials import TrialBook
 from ocr_ray.search.warm import kept_warm
 from ocr_ray.session import connected
@@ -40,6 +50,16 @@ SPACE = {
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return render_set(tmp_path_factory.mktemp("data"), SynthConfig(train=16, val=4), seed=0)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Labels of an old domain, and of a test set whose pictures nobody can read before somebody mends them."""
+    old, test = render_set(tmp_path_factory.mktemp("others"), SynthConfig(train=3, val=5), seed=1)
+    for picture in test.parent.glob("val/*.jpg"):
+        picture.rename(picture.with_suffix(".hidden"))
+        picture.write_bytes(b"no picture")
+    return old, test
 
 
 def tiny(labels: tuple[Path, Path], storage: Path, *overrides: str) -> RecipeConfig:
@@ -73,7 +93,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def result(labels: tuple[Path, Path], storage: Path) -> SweepResult:
+def result(labels: tuple[Path, Path], storage: Path, others: tuple[Path, Path]) -> SweepResult:
     """Four trials, two at a time. By the seed: the config's own values, a rate that diverges, one that learns, and one
     so low that its trial is the worst when it comes to the rung at epoch 4 of 6."""
     cfg = tiny(
@@ -82,7 +102,11 @@ def result(labels: tuple[Path, Path], storage: Path) -> SweepResult:
         *LARGER,
         *("sweep.trials=4", "sweep.searcher=random", "sweep.seed=2"),
         *("sweep.scheduler=asha", "sweep.grace_epochs=4", "sweep.reduction_factor=2", "sweep.max_concurrent=2"),
+        f"data.keep={others[0]}",
     )
+    weights = storage / "start.safetensors"  # what a run draws that starts from nothing
+    save_detector(weights, build_model(cfg).model.Student, ModelCard(detector=cfg.student.detector))
+    cfg = override(cfg, [f"student.weights={weights}"])
     return sweep(cfg, space_from_plain(SPACE, cfg, "space"), name="first")
 
 
@@ -310,6 +334,148 @@ def test_a_sweep_of_failures_ends_with_the_first_reason(labels: tuple[Path, Path
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     statuses = [r.info.status for r in client.search_runs([e.experiment_id for e in client.search_experiments()])]
     assert statuses == ["FAILED"] * 2
+
+
+class Watched(LiveFeed):
+    """Says nothing. When so many runs of the confirmation are done, it does `then`."""
+
+    def __init__(self, runs: int, then: Callable[[], object]) -> None:
+        super().__init__(Console(file=io.StringIO()))
+        self.events: list[ProgressEvent] = []
+        self.said: list[str] = []
+        self._runs, self._then = runs, then
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def put(self, event: ProgressEvent) -> None:
+        self.events.append(event)
+        if event.phase == "done" and "seed" in event.run and len(self.of_phase("done")) == self._runs:
+            self._then()
+
+    def of_phase(self, phase: str) -> set[str]:
+        return {e.run for e in self.events if e.phase == phase and "seed" in e.run}
+
+
+@pytest.fixture(scope="module")
+def again(result: SweepResult, others: tuple[Path, Path]) -> tuple[SweepResult, Watched, Watched]:
+    """The finished sweep taken up for a confirmation, which is interrupted when one of its four runs is done, and taken
+    up once more. The test set's pictures can be read when all four are done, and not before."""
+    given = ["sweep.confirm=1", "sweep.seeds=2", f"data.test={others[1]}"]
+    cfg = override(load_config(result.folder / "config.yaml"), given)
+    space = space_from_plain(SPACE, cfg, "space")
+
+    def mend() -> None:
+        for hidden in others[1].parent.glob("val/*.hidden"):
+            hidden.replace(hidden.with_suffix(".jpg"))
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    first, second = Watched(1, interrupt), Watched(4, mend)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(cfg, space, name="first", resume=True, live=first)
+    return sweep(cfg, space, name="first", resume=True, live=second), first, second
+
+
+def test_a_confirmation_holds_the_best_against_both_controls_with_the_same_seeds(
+    again: tuple[SweepResult, Watched, Watched], result: SweepResult, storage: Path
+) -> None:
+    confirmed, _, _ = again
+    assert confirmed.trials == result.trials
+    found = confirmed.confirmation
+    assert found is not None
+    other = next(t for t in result.trials if t.hmean is not None and t.number != 1 and t.values["optim.lr"] == 1e-2)
+    assert [f.arm.name for f in found.findings] == ["untouched start", "default config", f"trial {other.number}"]
+    assert found.seeds == (1025, 1026)
+    for finding in found.findings[1:]:
+        for seed, file, hmean in zip(found.seeds, finding.arm.files, finding.hmeans, strict=True):
+            said = json.loads(file.with_suffix(".json").read_text())
+            assert said["config"]["run"]["seed"] == seed
+            assert said["hmean"] == pytest.approx(hmean)
+            assert [r["epoch"] for r in read_reports(file.parents[1])] == [1, 2, 3, 4, 5, 6]  # not ended early
+            of_file = hmean_of(aligned([read_per_image(file.with_name("per_image.json"))])[0])
+            assert of_file == pytest.approx(hmean)
+    candidate = json.loads(found.findings[2].arm.files[0].with_suffix(".json").read_text())["config"]
+    assert candidate["loss"]["db"]["beta"] == other.values["loss.db.beta"]
+    assert confirmed.best == found.winner.file
+    assert confirmed.hmean == found.winner.hmeans[found.winner.shipped]
+    detector, card, _ = load_detector(found.findings[0].file)
+    assert (card.origin.epoch, card.origin.source) == (0, str(storage / "start.safetensors"))
+    start, _, _ = load_detector(storage / "start.safetensors")
+    assert all((a == b).all() for a, b in zip(detector.parameters(), start.parameters(), strict=True))
+
+
+def test_an_interrupted_confirmation_goes_on_with_what_is_missing(again: tuple[SweepResult, Watched, Watched]) -> None:
+    _, first, second = again
+    assert first.said[-1] == "sweep: stopped; `--name first --resume` goes on with it"
+    (done,) = first.of_phase("done")
+    assert len(first.of_phase("starting")) == 2  # as many as there is room for
+    assert second.of_phase("starting") == {
+        f"{name}, seed {seed}"
+        for name in {run.partition(",")[0] for run in second.of_phase("done")}
+        for seed in (1025, 1026)
+    } - {done}
+    assert any("4 runs to their last epoch, 1 of them done before" in line for line in second.said)
+
+
+def test_the_parent_says_who_won_and_each_run_of_a_confirmation_is_there_once(
+    again: tuple[SweepResult, Watched, Watched], storage: Path
+) -> None:
+    found = again[0].confirmation
+    assert found is not None
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    (parent,) = [run for run in runs if run.info.run_name == "first"]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["winner"] == found.winner.arm.name
+    assert parent.data.tags["confirm.answer"] == found.sentence
+    assert {k: v for k, v in parent.data.metrics.items() if k.startswith("confirm.")} == found.metrics()
+    confirmed = [run for run in runs if run.data.tags.get("stage") == "confirm"]
+    names = sorted(run.info.run_name for run in confirmed)
+    arms = [f.arm.name for f in found.findings[1:]]
+    assert names == sorted(f"confirm {arm}, seed {seed}" for arm in arms for seed in found.seeds)
+    for run in confirmed:
+        assert run.info.status == "FINISHED"
+        assert run.data.tags[PARENT_TAG] == parent.info.run_id
+        assert run.data.params["run.seed"] == run.data.tags["seed"]
+        assert [m.step for m in client.get_metric_history(run.info.run_id, "hmean")] == [1, 2, 3, 4, 5, 6]
+        assert "best/student.safetensors" in {a.path for a in client.list_artifacts(run.info.run_id, "best")}
+
+
+def test_the_old_domain_is_reported_for_every_trial(result: SweepResult, runs: dict[str, Run]) -> None:
+    trained = [t for t in result.trials if t.epochs]
+    for trial in trained:
+        assert runs[f"trial {trial.number}"].data.metrics["keep.hmean.at_best"] == trial.keep
+    assert any(trial.keep for trial in trained)
+    text = io.StringIO()
+    Console(file=text, width=200).print(result.table())
+    assert "keep" in text.getvalue()
+
+
+def test_the_test_set_is_looked_at_once_when_all_is_decided(
+    again: tuple[SweepResult, Watched, Watched], others: tuple[Path, Path], storage: Path
+) -> None:
+    confirmed, first, second = again
+    assert not [line for line in first.said if line.startswith("test:")]
+    tested, found = confirmed.tested, confirmed.confirmation
+    assert tested is not None
+    assert found is not None
+    told = [line for line in second.said if line.startswith("test:")]
+    assert told[-1] == tested.one_line()
+    assert told[-1].startswith(f"test: {found.winner.arm.name} hmean ")
+    assert all("5 images" in line for line in told[1:-1])  # no picture was found to be none
+    assert set(tested.hmeans) == set(found.files())
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    (parent,) = client.search_runs(
+        [e.experiment_id for e in client.search_experiments()], "attributes.run_name = 'first'"
+    )
+    assert parent.data.metrics["test.hmean"] == tested.hmeans["winner"]
+    records = {path: path.stat().st_mtime_ns for path in (confirmed.folder / "test").iterdir()}
+    cfg = load_config(confirmed.folder / "config.yaml")
+    once_more = evaluate_on_test(cfg, confirmed.folder, found.files(), second)
+    assert once_more == tested
+    assert {path: path.stat().st_mtime_ns for path in (confirmed.folder / "test").iterdir()} == records
 
 
 def test_this_process_is_as_before(result: SweepResult) -> None:

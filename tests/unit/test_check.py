@@ -134,6 +134,20 @@ def test_the_short_check_finds_what_needs_no_pixels(train: Folder, tmp_path: Pat
     assert "\n" not in line
 
 
+def test_the_short_check_looks_for_what_two_of_four_sets_share(train: Folder, tmp_path: Path) -> None:
+    keep, test = Folder(tmp_path, "keep"), Folder(tmp_path, "test")
+    keep.add([WORD], ["old"], content=b"another picture")
+    test.add([WORD], ["leak"], content=(tmp_path / "train/4.png").read_bytes())
+    test.add([WORD], ["old"], content=b"another picture")
+    report = check_samples(*(read_labels(folder.file()) for folder in (train, train, keep, test)))
+    found = {f.kind: f.where for f in report.findings if "both" in f.kind}
+    assert {k: v for k, v in found.items() if "test" in k} == {
+        "pictures both in train and in test": "test/0.png",
+        "pictures both in keep and in test": "test/1.png",
+    }
+    assert "keep 1 images" in report.one_line()
+
+
 def test_a_set_on_which_nothing_can_be_learned_is_a_warning(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.add([WORD], ["###"])

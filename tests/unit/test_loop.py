@@ -10,7 +10,7 @@ import torch
 from ocr_ray.config import DMLConfig, RecipeConfig, StudentConfig
 from ocr_ray.data.synth import SynthConfig, render_set
 from ocr_ray.engine.checkpoint import RunState, load_checkpoint, save_checkpoint
-from ocr_ray.engine.loop import EpochReport, Training, fit
+from ocr_ray.engine.loop import KEPT, EpochReport, Training, fit
 from ocr_ray.engine.meter import LossNotFinite
 from ocr_ray.engine.optim import build_adam
 from ocr_ray.errors import DataError, RunError
@@ -90,6 +90,27 @@ def test_a_resumed_run_is_bit_equal(tiny: RecipeConfig, tmp_path: Path) -> None:
     assert rest == whole[2:]
     for one, other in zip(training.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_second_set_is_reported_and_changes_nothing(tiny: RecipeConfig, rendered: Path, tmp_path: Path) -> None:
+    """Of the better student of a pair, and by way of a checkpoint the figure of the best epoch stays known."""
+    tiny = replace(DMLConfig(), data=tiny.data, student=tiny.student, optim=tiny.optim, eval=tiny.eval)
+    both = with_values(tiny, {"data.keep": [str(rendered / "train_label.txt")], "data.keep_size": 2}, "test")
+    runs: list[list[EpochReport]] = []
+    for cfg in (tiny, both):
+        reports: list[EpochReport] = []
+        training, optimizer = training_of(cfg)
+        state = fit(training, optimizer, RunState(), reports.append)
+        runs.append(reports)
+    assert [sample.name for sample in training.keep] == ["train/00000.jpg", "train/00006.jpg"]
+    without, with_keep = ([numbers(r) for r in run] for run in runs)
+    names = {"keep.hmean", "keep.precision", "keep.recall"}
+    assert [r.keys() & names for r in with_keep] == [set(), names, set(), names]
+    assert [{k: v for k, v in r.items() if not k.startswith("keep.")} for r in with_keep] == without
+    of_best = with_keep[state.best_epoch - 1]["keep.hmean"]
+    assert [r.get(KEPT) for r in with_keep][-1] == state.best_keep == of_best
+    save_checkpoint(tmp_path, training.model, optimizer, state)
+    assert load_checkpoint(tmp_path, training.model, optimizer) == state
 
 
 def test_a_checkpoint_of_another_model_is_refused(tiny: RecipeConfig, tmp_path: Path) -> None:

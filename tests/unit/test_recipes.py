@@ -16,7 +16,8 @@ from ocr_ray.models.detector import Detector, DetectorConfig
 from ocr_ray.models.distillation import CMLTriple
 from ocr_ray.models.resnet_vd import ResNetVdConfig
 from ocr_ray.models.rse_fpn import RSEFPNConfig
-from ocr_ray.recipes import build_model
+from ocr_ray.recipes import build_model, read_keep, read_test, read_train
+from ocr_ray.spaces import space_from_plain
 from ocr_ray.typed import with_values
 from ocr_ray.weights.extract import write_weights
 
@@ -165,3 +166,41 @@ def test_a_branch_that_the_file_lacks_is_answered_by_the_key_that_lets_it_be_new
     write_weights(file, {"": {k: v for k, v in arrays.items() if not k.endswith("num_batches_tracked")}}, {})
     with pytest.raises(WeightsError, match=r"say that it may be new \(student\.may_be_new=\[head\.thresh\]\)$"):
         build_model(with_values(StudentConfig(), {"student.weights": str(file)}, "t"))
+
+
+def test_mix_is_one_share_for_all_files_but_the_first(tmp_path: Path) -> None:
+    for name, count in (("new", 4), ("old", 10), ("older", 10)):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{name}{i}.jpg\t[]\n" for i in range(count)))
+    files = [str(tmp_path / f"{name}.txt") for name in ("new", "old", "older")]
+    cfg = with_values(StudentConfig(), {"data.train": files}, "test")
+
+    def names(share: float | None) -> set[str]:
+        return {sample.name for sample in read_train(with_values(cfg, {"data.mix": share}, "test"))}
+
+    assert len(names(None)) == len(names(1.0)) == 24
+    assert names(0.0) == {f"new{i}.jpg" for i in range(4)}
+    assert len(names(0.3)) == 4 + 3 + 3
+    assert names(0.3) < names(0.5)
+    with_ratios = with_values(cfg, {"data.ratios": [1.0, 0.3, 0.3]}, "test")
+    assert {sample.name for sample in read_train(with_ratios)} == names(0.3)
+
+
+def test_mix_can_be_searched_where_there_is_something_to_mix_in() -> None:
+    space = {"data.mix": {"uniform": [0.0, 1.0]}}
+    two = with_values(StudentConfig(), {"data.train": ["new.txt", "old.txt"]}, "test")
+    assert space_from_plain(space, two, "space").own_values(two) is None  # all of each: no number
+    assert space_from_plain(space, two, "space").own_values(with_values(two, {"data.mix": 0.5}, "test"))
+    one = with_values(StudentConfig(), {"data.train": ["new.txt"]}, "test")
+    with pytest.raises(ConfigError, match=r"space: data\.mix: expected a second file in data\.train"):
+        space_from_plain(space, one, "space")
+    with pytest.raises(ConfigError, match=r"data\.mix: expected a number from 0 to 1"):
+        space_from_plain({"data.mix": {"uniform": [0.0, 2.0]}}, two, "space")
+
+
+def test_keep_and_test_are_sets_of_their_own_or_none(tmp_path: Path) -> None:
+    (tmp_path / "old.txt").write_text("".join(f"{i}.jpg\t[]\n" for i in range(10)))
+    assert read_keep(StudentConfig()) == read_test(StudentConfig()) == []
+    old = [str(tmp_path / "old.txt")]
+    cfg = with_values(StudentConfig(), {"data.keep": old, "data.keep_size": 3, "data.test": old}, "test")
+    assert [sample.name for sample in read_keep(cfg)] == ["0.jpg", "3.jpg", "6.jpg"]
+    assert len(read_test(cfg)) == 10

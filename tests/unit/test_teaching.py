@@ -240,6 +240,7 @@ def test_each_key_near_the_teacher_is_decided_upon() -> None:
 def test_what_moves_the_answers_is_not_shared_and_says_why(cfg: CMLConfig) -> None:
     assert why_not_shared(cfg, ["optim.lr", "loss.distill.weight", "data.batch_size"]) is None
     assert "data.augment.scale_max is searched" in str(why_not_shared(cfg, ["optim.lr", "data.augment.scale_max"]))
+    assert "data.mix is searched" in str(why_not_shared(cfg, ["data.mix"]))
     assert "loss.distill.threshold is searched" in str(why_not_shared(cfg, ["loss.distill.threshold"]))
     drifting = override(cfg, ["teacher.batch_stats=true"])
     assert isinstance(drifting, CMLConfig)

@@ -62,6 +62,18 @@ def test_a_report_becomes_params_and_metrics_by_epoch(store: Path) -> None:
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
+def test_figures_of_the_whole_run_are_written_whatever_epoch_it_has_come_to(store: Path) -> None:
+    with tracker_in(store) as tracker:
+        run = tracker.run("finals", "finals")
+        run.metrics({"hmean": 0.5}, step=7)
+        run.finals({"test.hmean": 0.4})
+    with tracker_in(store) as tracker:  # a resume may find others
+        run = tracker.run("finals", "finals")
+        run.finals({"test.hmean": 0.3})
+    client, run_id = run_of(store, run)
+    assert client.get_run(run_id).data.metrics == {"hmean": 0.5, "test.hmean": 0.3}
+
+
 def test_children_know_their_parent_and_artifacts_lie_beside_the_database(store: Path, tmp_path: Path) -> None:
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "student.safetensors").write_bytes(b"weights")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from ocr_ray.confirm.verdict import Arm, Confirmation, Kind, judge
 from ocr_ray.errors import RunError
 from ocr_ray.evidence import Counts
-from ocr_ray.verdict import Arm, Confirmation, Kind, judge
 
 PICTURES, REGIONS = 200, 4
 SEEDS = (1025, 1026, 1027)

@@ -1,8 +1,7 @@
-"""After a sweep: its best trials are trained again with fresh seeds, beside the default config, and judged.
+"""The runs of a confirmation: trained side by side, as a sweep's trials are, but each to its last epoch.
 
-A trial that won a search was lucky to some part; the same config trained anew was not chosen for its luck. Each seed is
-used by every config, so that their runs see the same batches and differ by their knobs alone. A run's folder follows
-from its trial and its seed, so that a resume finds what was finished, and goes on with the rest.
+A run's folder follows from its config's name and its seed, so that a resume finds what was finished, and goes on with
+the rest.
 """
 
 import contextlib
@@ -13,7 +12,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 import ray.train
 from ray import ObjectRef
@@ -21,39 +19,22 @@ from ray.train import UserCallback
 from ray.util.queue import Empty, Queue
 
 from ocr_ray.config import RecipeConfig, recipe_from_plain, to_yaml
-from ocr_ray.distributions import Scalar
+from ocr_ray.confirm.candidates import Candidate
 from ocr_ray.engine.best import BEST_FOLDER
-from ocr_ray.engine.loop import KEPT
-from ocr_ray.engine.per_image import PER_IMAGE_FILE, ImageCounts, aligned, read_per_image
-from ocr_ray.errors import ClusterError, RunError, UserError
-from ocr_ray.evidence import Counts
+from ocr_ray.errors import ClusterError, UserError
 from ocr_ray.progress import LiveFeed, ProgressEvent
 from ocr_ray.reports import append_report, read_reports
 from ocr_ray.search.placement import TRIAL_CPU, room_for_trials
-from ocr_ray.search.trials import TrialSummary
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan_teaching
 from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.train import CONFIG_FILE, build_trainer, reason, spoken, worker_resources
-from ocr_ray.typed import flatten, to_plain, with_values
-from ocr_ray.verdict import DEFAULT_NAME, START_NAME, Arm, Confirmation, Kind, judge
+from ocr_ray.typed import to_plain
 from ocr_ray.worker import DIAGNOSIS, STOPPED, raise_if_stopped
 
 CONFIRM_FOLDER = "confirm"
-SEED = "run.seed"
 STAGE_TAG = "stage"
 """Of the runs of a confirmation, which hang on the same parent as the trials."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A config that is trained again: a trial's values, or the config's own."""
-
-    kind: Kind
-    key: str
-    """Stem of its folders' names."""
-    name: str
-    values: dict[str, Scalar]
 
 
 @dataclass(frozen=True)
@@ -77,74 +58,7 @@ class ConfirmRun:
         return reports[-1] if reports and reports[-1]["epoch"] >= self.cfg.optim.epochs else None
 
 
-def candidates_of(trials: Sequence[TrialSummary], own: Mapping[str, Scalar], count: int) -> list[Candidate]:
-    """The `count` best trials by hmean, without those that had the config's own values, or the values of a better one;
-    fewer where there are no more that have weights to show."""
-    shown = [t for t in trials if t.hmean is not None and t.best]
-    chosen: list[Candidate] = []
-    for trial in sorted(shown, key=lambda t: (-(t.hmean or 0.0), t.number)):
-        values = _without_seed(trial.values)
-        if values != _without_seed(own) and values not in [c.values for c in chosen]:
-            chosen.append(Candidate("candidate", f"trial-{trial.number}", f"trial {trial.number}", values))
-    return chosen[:count]
-
-
-def default_trial(trials: Sequence[TrialSummary], space: SearchSpace, cfg: RecipeConfig) -> TrialSummary | None:
-    """The trial that had the config's own values and has weights to show, if there is one."""
-    own = own_values(space, cfg)
-    return next((t for t in trials if t.best and _without_seed(t.values) == _without_seed(own)), None)
-
-
-def own_values(space: SearchSpace, cfg: RecipeConfig) -> dict[str, Scalar]:
-    """The config's own values of the varied keys, also where they lie outside the space."""
-    flat = flatten(cfg)
-    return {key: flat[key] for key in space.varied}
-
-
-def fresh_seeds(cfg: RecipeConfig, trials: Sequence[TrialSummary]) -> list[int]:
-    """`sweep.seeds` seeds that no trial had: the first ones above."""
-    searched = [seed for t in trials if isinstance(seed := t.values.get(SEED), int)]
-    first = max([cfg.run.seed, *searched]) + 1
-    return list(range(first, first + cfg.sweep.seeds))
-
-
-def confirm(
-    cfg: RecipeConfig,
-    space: SearchSpace,
-    folder: Path,
-    trials: Sequence[TrialSummary],
-    start: tuple[Path, Sequence[ImageCounts]] | None,
-    live: LiveFeed,
-    tracker: Tracker,
-    parent: TrackedRun,
-) -> Confirmation:
-    """Trains the best `sweep.confirm` trials and the default config with `sweep.seeds` fresh seeds each, to their last
-    epoch, and holds them against each other and against the start.
-
-    Args: cfg is the sweep's, folder its own; start are the untouched weights as a file and what they gave on val.
-    Raises: RunError when no run came through.
-    """
-    own = own_values(space, cfg)
-    candidates = candidates_of(trials, own, cfg.sweep.confirm)
-    if len(candidates) < cfg.sweep.confirm:
-        live.say(f"note: sweep.confirm={cfg.sweep.confirm}, and {len(candidates)} other trials have weights to show")
-    everyone = [*candidates, Candidate("default", "default", DEFAULT_NAME, _without_seed(own))]
-    seeds = fresh_seeds(cfg, trials)
-    runs = [
-        ConfirmRun(
-            candidate,
-            seed,
-            with_values(cfg, {**candidate.values, SEED: seed}, "confirmation"),
-            f"{folder.name}/{CONFIRM_FOLDER}/{candidate.key}-seed-{seed}",
-        )
-        for seed in seeds
-        for candidate in everyone
-    ]
-    failed = _Runs(cfg, space, folder.parent, live, tracker, parent).train(runs, f"confirm {folder.name}")
-    return judge(_arms(everyone, runs, failed, folder.parent, start), seeds)
-
-
-class _Runs:
+class ConfirmRuns:
     """Trains the runs of a confirmation, as many at a time as there is room for."""
 
     def __init__(
@@ -183,7 +97,7 @@ class _Runs:
         by_seed = [list(group) for _, group in groupby(runs, key=lambda run: run.seed)]
         plans: dict[int, TeachingPlan] = {}
         for group in by_seed:
-            plan = plan_teaching(group[0].cfg, self._space.varied, self._live)
+            plan = plan_teaching(_longest(group).cfg, self._space.varied, self._live)
             if plan is None:  # of none, then: whether answers can be shared does not depend on the seed
                 yield runs, {}
                 return
@@ -217,8 +131,8 @@ class _Runs:
         with contextlib.ExitStack() as stack:
             teachings: dict[int, Teaching] = {}
             for seed, plan in plans.items():
-                run = next(run for run in runs if run.seed == seed)
-                teachings[seed] = open_teaching(run.cfg, plan)
+                longest = _longest([run for run in runs if run.seed == seed])
+                teachings[seed] = open_teaching(longest.cfg, plan)
                 stack.callback(teachings[seed].close)
             stack.callback(_cancel, under_way)
             while waiting or under_way:
@@ -282,7 +196,9 @@ class _Runs:
             why = reason(e)
         for report in read_reports(self._storage / run.folder):  # those of which the feed was lost
             tracked.report(report)
-        if not why and run.last_report(self._storage) is None:
+        if run.last_report(self._storage) is not None:
+            why = ""  # whatever came after its last epoch
+        elif not why:
             why = "ended without a report of its last epoch"
         self._close(run, tracked, why)
         return why
@@ -296,6 +212,10 @@ class _Runs:
             tracked.artifact(Path(last["best_path"]).parent, BEST_FOLDER)
             self._live.put(ProgressEvent(run.name, "done", hmean=last["hmean.best"]))
         tracked.end("FAILED" if why else "FINISHED")
+
+
+def _longest(runs: Sequence[ConfirmRun]) -> ConfirmRun:
+    return max(runs, key=lambda run: run.cfg.optim.epochs)
 
 
 def _train_one(
@@ -338,51 +258,3 @@ def _cancel(under_way: Mapping[ObjectRef[str], object]) -> None:
     for ref in under_way:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.cancel(ref, force=True)
-
-
-def _without_seed(values: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    return {key: value for key, value in values.items() if key != SEED}
-
-
-def _stacked(runs: Sequence[Counts]) -> Counts:
-    """`(S, N, 3)` of S runs; of no runs, no pictures either."""
-    return np.stack(runs) if runs else np.zeros((0, 0, 3), np.int64)
-
-
-def _arms(
-    candidates: Sequence[Candidate],
-    runs: Sequence[ConfirmRun],
-    failed: Mapping[str, str],
-    storage: Path,
-    start: tuple[Path, Sequence[ImageCounts]] | None,
-) -> list[Arm]:
-    of: dict[str, list[ConfirmRun]] = {c.key: [run for run in runs if run.candidate is c] for c in candidates}
-    reasons = {
-        c.key: next((f"seed {run.seed}: {failed[run.folder]}" for run in of[c.key] if run.folder in failed), "")
-        for c in candidates
-    }
-    whole = [run for c in candidates if not reasons[c.key] for run in of[c.key]]
-    reports = {run.folder: run.last_report(storage) for run in whole}
-    files = {folder: Path(report["best_path"]) for folder, report in reports.items() if report is not None}
-    counted = [read_per_image(files[run.folder].with_name(PER_IMAGE_FILE)) for run in whole]
-    together = aligned([*counted, *([start[1]] if start else [])])
-    if together and not len(together[0]):
-        raise RunError("confirmation: no picture of val could be read by all runs")
-    counts = dict(zip([run.folder for run in whole], together, strict=False))
-    arms = []
-    for c in candidates:
-        its = [] if reasons[c.key] else [run.folder for run in of[c.key]]
-        keep = [report[KEPT] for f in its if (report := reports[f]) and KEPT in report]
-        arms.append(
-            Arm(
-                c.kind,
-                c.name,
-                _stacked([counts[folder] for folder in its]),
-                tuple(files[folder] for folder in its),
-                tuple(keep),
-                reasons[c.key],
-            )
-        )
-    if start is not None:
-        arms.append(Arm("start", START_NAME, _stacked(together[-1:]), (start[0],)))
-    return arms

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ocr_ray.errors import RunError
 from ocr_ray.evidence import Comparison, Counts, compare, hmean_of, mean_interval, spread_of
+from ocr_ray.held_out import Held
 
 Kind = Literal["candidate", "default", "start"]
 """A trial of the sweep, or one of the two controls: the config's own values, and weights that nobody trained."""
@@ -80,11 +81,9 @@ class Confirmation:
         """The finding of a control that came through."""
         return next((f for f in self.findings if f.arm.kind == kind and f.hmeans), None)
 
-    def files(self) -> dict[Literal["winner", "default", "start"], tuple[str, Path]]:
+    def files(self) -> dict[Held, tuple[str, Path]]:
         """Names and weights of the winner and of those controls that are others."""
-        chosen: dict[Literal["winner", "default", "start"], tuple[str, Path]] = {
-            "winner": (self.winner.arm.name, self.winner.file)
-        }
+        chosen: dict[Held, tuple[str, Path]] = {"winner": (self.winner.arm.name, self.winner.file)}
         kinds: tuple[Literal["default", "start"], ...] = ("default", "start")
         for kind in kinds:
             control = self.of(kind)
