@@ -6,6 +6,7 @@ process that starts a training run of its own, whose workers hold the CPUs and G
 
 import contextlib
 import dataclasses
+import json
 import logging
 import os
 import signal
@@ -23,8 +24,11 @@ from rich.table import Table
 
 from ocr_ray.config import RecipeConfig, config_digest, to_yaml, with_paths_resolved
 from ocr_ray.errors import RunError
+from ocr_ray.files import write_text
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
+from ocr_ray.report.at_end import report_at_end
+from ocr_ray.report.read import TEACHER_FILE
 from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
 from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.searchers import RUNGS_FILE, build_scheduler, build_searcher, ends_early, restore_scheduler
@@ -117,7 +121,11 @@ def sweep(
         taught = teaching.stats() if teaching is not None else None
         if taught is not None:
             parent.metrics(taught.metrics(), step=len(book.trials) + 1)
+            write_text(folder / TEACHER_FILE, json.dumps(taught.metrics()))
             live.say(taught.one_line())
+        report = report_at_end(folder, live.say)
+        if report is not None:
+            parent.artifact(report)
         best = best_trial(book.trials)
         if best is None or best.hmean is None:
             _raise_all_failed(name, book.trials)

@@ -21,6 +21,8 @@ COMMANDS = [
     "demo",
     "train",
     "tune",
+    "report",
+    "compare",
     "eval",
     "predict",
     "extract",

@@ -1,0 +1,277 @@
+"""What a page about a sweep is made from: the sweep, its trials with their curves, its knobs, its confirmation."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from ocr_ray.spaces import Choice, Distribution, LogUniform, QUniform, RandInt, Scalar, Uniform
+
+LOG_FROM = 20.0
+"""Where a knob's distribution is not known: largest value over smallest from which on its axis is logarithmic."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of a trial, as its worker reported it."""
+
+    number: int
+    metrics: Mapping[str, float]
+
+    @property
+    def hmean(self) -> float | None:
+        """Of the evaluation after this epoch; None where there was none."""
+        return self.metrics.get("hmean") if "precision" in self.metrics else None
+
+    @property
+    def best(self) -> float | None:
+        """The highest up to here; None before the first evaluation."""
+        best = self.metrics.get("hmean.best")
+        return best if best is not None and math.isfinite(best) else None
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """What an evaluation counted on one picture of val."""
+
+    name: str
+    matched: int
+    ground_truth: int
+    detected: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial, with its curve."""
+
+    number: int
+    trial_id: str
+    values: Mapping[str, Scalar]
+    epochs: int
+    hmean: float | None
+    end: str
+    """`finished`, `stopped early`, `failed`, `running`, or what else the books say."""
+    reason: str
+    seconds: float
+    curve: tuple[Epoch, ...] = ()
+    weights: Path | None = None
+    """Of its best epoch; None where there are none, or none any more."""
+    per_image: tuple[ImageCounts, ...] = ()
+    """Of those weights on val; empty where they were not kept."""
+    device_hours: float | None = None
+    """As it was measured; None where it was not."""
+
+    @property
+    def epoch_s(self) -> float | None:
+        """Mean time of an epoch in seconds, evaluation included."""
+        times = [e.metrics["time.epoch_s"] for e in self.curve if "time.epoch_s" in e.metrics]
+        return sum(times) / len(times) if times else None
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether it was ended before its last epoch, by the scheduler or by hand."""
+        return self.end.startswith("stopped")
+
+    @property
+    def name(self) -> str:
+        """`trial 3`, as people see it."""
+        return f"trial {self.number}"
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A key in which trials differ. `distribution` is None where the books do not tell it."""
+
+    key: str
+    distribution: Distribution | None
+    values: tuple[Scalar, ...]
+    """That trials took, without None."""
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether its values have no order that an axis could show."""
+        return isinstance(self.distribution, Choice) or not all(is_number(v) for v in self.values)
+
+    @property
+    def is_log(self) -> bool:
+        """Whether its axis is logarithmic."""
+        numbers = [float(v) for v in self.values if isinstance(v, int | float)]
+        if self.is_choice or not numbers or min(numbers) <= 0:
+            return False
+        if self.distribution is None:
+            return max(numbers) / min(numbers) >= LOG_FROM
+        return isinstance(self.distribution, LogUniform)
+
+    @property
+    def choices(self) -> tuple[Scalar, ...]:
+        """What it can be, where it is a choice; in the order of the space."""
+        given = self.distribution.values if isinstance(self.distribution, Choice) else ()
+        return (*given, *(v for v in dict.fromkeys(self.values) if v not in given))
+
+    @property
+    def space(self) -> str:
+        """Its distribution as a space file has it; empty where it is not known."""
+        match self.distribution:
+            case LogUniform(low, high):
+                return f"{{loguniform: [{low:g}, {high:g}]}}"
+            case Uniform(low, high):
+                return f"{{uniform: [{low:g}, {high:g}]}}"
+            case QUniform(low, high, q):
+                return f"{{quniform: [{low:g}, {high:g}, {q:g}]}}"
+            case RandInt(low, high):
+                return f"{{randint: [{low}, {high}]}}"
+            case Choice(values):
+                return f"{{choice: {json.dumps(list(values))}}}"
+            case _:
+                return ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean hmean of one arm less that of a control, with the 95% interval over seeds and pictures."""
+
+    control: str
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:+.4f} ({self.low:+.4f} to {self.high:+.4f}) on {self.control}"
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether the whole interval lies above 0."""
+        return self.low > 0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One candidate or control, trained again with several seeds."""
+
+    name: str
+    """As people see it, e.g. `trial 3`."""
+    hmeans: tuple[float, ...]
+    """One for each seed; a single one for weights that nobody trained."""
+    is_control: bool = False
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return sum(self.hmeans) / len(self.hmeans)
+
+    @property
+    def spread(self) -> float | None:
+        """Sample standard deviation over the seeds; None for a single one."""
+        if len(self.hmeans) < 2:
+            return None
+        return math.sqrt(sum((h - self.mean) ** 2 for h in self.hmeans) / (len(self.hmeans) - 1))
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The best trials and the controls, trained again with fresh seeds."""
+
+    arms: tuple[Arm, ...]
+    winner: str
+    """Name of the arm that is the sweep's answer: a control where nothing beats it beyond noise."""
+
+    @property
+    def answer(self) -> Arm | None:
+        """The arm of that name."""
+        return next((arm for arm in self.arms if arm.name == self.winner), None)
+
+    @property
+    def seeds(self) -> int:
+        """Of an arm."""
+        return max(len(arm.hmeans) for arm in self.arms)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as it lies on disk."""
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+    """The whole config, flat: dotted key to value."""
+    knobs: tuple[Knob, ...]
+    trials: tuple[Trial, ...]
+    start: Mapping[str, float] = field(default_factory=dict)
+    """Before any training: `hmean.start` of the given weights, `hmean.Teacher`."""
+    confirmation: Confirmation | None = None
+    """None where nothing was trained again."""
+    teacher_saved_s: float | None = None
+    """Seconds that the shared teacher's answers spared the trials; None where each asked for itself, or had none."""
+
+    @property
+    def epochs(self) -> int:
+        """Of a whole trial."""
+        given = self.config.get("optim.epochs")
+        return given if isinstance(given, int) else max((t.epochs for t in self.trials), default=0)
+
+    @property
+    def workers(self) -> int:
+        """Of one trial."""
+        given = self.config.get("ray.num_workers")
+        return given if isinstance(given, int) else 1
+
+    @property
+    def compared(self) -> tuple[Trial, ...]:
+        """Trials that reached an hmean; in the order of their numbers."""
+        return tuple(t for t in self.trials if t.hmean is not None and t.epochs)
+
+    @property
+    def winner(self) -> Trial | None:
+        """The highest hmean on val; the earlier one of equals."""
+        return max(self.compared, key=lambda t: (t.hmean or 0.0, -t.number), default=None)
+
+    @property
+    def control(self) -> Trial | None:
+        """The trial of the config's own values, where the sweep holds one."""
+        for trial in self.trials:
+            if trial.values and all(same(self.config.get(key), value) for key, value in trial.values.items()):
+                return trial
+        return None
+
+    @property
+    def running(self) -> int:
+        """Trials without an end."""
+        return sum(t.end == "running" for t in self.trials)
+
+    def device_hours(self, trial: Trial) -> float:
+        """What the trial took: as measured, else its time from start to end by its workers."""
+        return trial.device_hours if trial.device_hours is not None else trial.seconds * self.workers / 3600
+
+    def saved_hours(self, trial: Trial) -> float:
+        """What ending the trial early left unspent, by the time that its own epochs took; in device-hours."""
+        if not trial.was_stopped or trial.epoch_s is None:
+            return 0.0
+        return max(0, self.epochs - trial.epochs) * trial.epoch_s * self.workers / 3600
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs at which trials were ended, or would have been."""
+        first, factor = self.config.get("sweep.grace_epochs"), self.config.get("sweep.reduction_factor")
+        stopped = sorted({t.epochs for t in self.trials if t.end == "stopped early" and t.epochs})
+        if self.config.get("sweep.scheduler") != "asha" or not isinstance(first, int) or not isinstance(factor, int):
+            return tuple(stopped)
+        rungs = []
+        while first < self.epochs:
+            rungs.append(first)
+            first *= factor
+        return tuple(rungs)
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether it is one; a boolean is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values of a key are the same, however a number was written."""
+    if is_number(one) and is_number(other):
+        return math.isclose(one, other, rel_tol=1e-9)
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
