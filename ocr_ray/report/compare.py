@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 from ocr_ray.errors import RunError
 from ocr_ray.files import write_text
 from ocr_ray.report.blocks import Cell, Chart, Charts, Headline, Page, Row, Section, Table, Tile
-from ocr_ray.report.charts import short
 from ocr_ray.report.contents import Sweep, Trial
 from ocr_ray.report.figures import DASHES, SERIES, chart, figure, hover, plain, rows_of
 from ocr_ray.report.html import rendered
+from ocr_ray.report.looks import short
 from ocr_ray.report.page import written
 from ocr_ray.report.read import read_sweep
 from ocr_ray.report.verdict import hours

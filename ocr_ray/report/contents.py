@@ -2,13 +2,12 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard, assert_never
 
-from ocr_ray.spaces import Choice, Distribution, LogUniform, QUniform, RandInt, Scalar, Uniform
-
+Scalar = bool | int | float | str | None
 LOG_FROM = 20.0
 """Where a knob's distribution is not known: largest value over smallest from which on its axis is logarithmic."""
 
@@ -36,7 +35,10 @@ class Epoch:
 class ImageCounts:
     """What an evaluation counted on one picture of val."""
 
+    index: int
+    """Its place in the evaluated set, from 0."""
     name: str
+    """As its label file has it."""
     matched: int
     ground_truth: int
     detected: int
@@ -81,51 +83,74 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """What a knob may take, and so the axis on which it is shown."""
+
+    kind: Literal["log", "linear", "steps", "whole", "choice"]
+    low: float = 0.0
+    high: float = 0.0
+    """Of all kinds but `choice`; of `whole` the largest that can be drawn."""
+    step: float = 0.0
+    """Of `steps`."""
+    choices: tuple[Scalar, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """As a space file has it."""
+        match self.kind:
+            case "log":
+                return f"{{loguniform: [{self.low:g}, {self.high:g}]}}"
+            case "linear":
+                return f"{{uniform: [{self.low:g}, {self.high:g}]}}"
+            case "steps":
+                return f"{{quniform: [{self.low:g}, {self.high:g}, {self.step:g}]}}"
+            case "whole":
+                return f"{{randint: [{self.low:g}, {self.high + 1:g}]}}"
+            case "choice":
+                return f"{{choice: {json.dumps(list(self.choices))}}}"
+            case _:
+                assert_never(self.kind)
+
+
+@dataclass(frozen=True)
 class Knob:
-    """A key in which trials differ. `distribution` is None where the books do not tell it."""
+    """A key in which trials differ."""
 
     key: str
-    distribution: Distribution | None
+    scale: Scale
+    """As the books have it, widened to what trials took: the control may lie outside the space."""
     values: tuple[Scalar, ...]
     """That trials took, without None."""
+    space: str = ""
+    """What it was drawn from, as a space file has it; empty where the books do not tell."""
 
     @property
     def is_choice(self) -> bool:
         """Whether its values have no order that an axis could show."""
-        return isinstance(self.distribution, Choice) or not all(is_number(v) for v in self.values)
+        return self.scale.kind == "choice"
 
     @property
     def is_log(self) -> bool:
         """Whether its axis is logarithmic."""
-        numbers = [float(v) for v in self.values if isinstance(v, int | float)]
-        if self.is_choice or not numbers or min(numbers) <= 0:
-            return False
-        if self.distribution is None:
-            return max(numbers) / min(numbers) >= LOG_FROM
-        return isinstance(self.distribution, LogUniform)
+        return self.scale.kind == "log"
 
-    @property
-    def choices(self) -> tuple[Scalar, ...]:
-        """What it can be, where it is a choice; in the order of the space."""
-        given = self.distribution.values if isinstance(self.distribution, Choice) else ()
-        return (*given, *(v for v in dict.fromkeys(self.values) if v not in given))
 
-    @property
-    def space(self) -> str:
-        """Its distribution as a space file has it; empty where it is not known."""
-        match self.distribution:
-            case LogUniform(low, high):
-                return f"{{loguniform: [{low:g}, {high:g}]}}"
-            case Uniform(low, high):
-                return f"{{uniform: [{low:g}, {high:g}]}}"
-            case QUniform(low, high, q):
-                return f"{{quniform: [{low:g}, {high:g}, {q:g}]}}"
-            case RandInt(low, high):
-                return f"{{randint: [{low}, {high}]}}"
-            case Choice(values):
-                return f"{{choice: {json.dumps(list(values))}}}"
-            case _:
-                return ""
+def knob(key: str, drawn_from: Scale | None, values: Sequence[Scalar]) -> Knob:
+    """The knob of these values. Where it is not known what they were drawn from, they tell it."""
+    taken = tuple(v for v in values if v is not None)
+    space = "" if drawn_from is None else drawn_from.text
+    numbers = [float(v) for v in taken if is_number(v)]
+    if (drawn_from is not None and drawn_from.kind == "choice") or len(numbers) < len(taken) or not taken:
+        given = drawn_from.choices if drawn_from is not None else ()
+        more = tuple(v for v in dict.fromkeys(taken) if v not in given)
+        return Knob(key, Scale("choice", choices=(*given, *more)), taken, space)
+    low, high = min(numbers), max(numbers)
+    if drawn_from is None:
+        is_log = low > 0 and high / low >= LOG_FROM
+        return Knob(key, Scale("log" if is_log else "linear", low, high), taken)
+    low, high = min(low, drawn_from.low), max(high, drawn_from.high)
+    kind = drawn_from.kind if drawn_from.kind != "log" or low > 0 else "linear"
+    return Knob(key, Scale(kind, low, high, drawn_from.step), taken, space)
 
 
 @dataclass(frozen=True)

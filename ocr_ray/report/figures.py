@@ -47,7 +47,14 @@ def figure(
             "xaxis": {**axis, "title": {"text": plain(x_title), "standoff": 8}, "type": x_type},
             "yaxis": {**axis, "title": {"text": plain(y_title), "standoff": 8}},
             "showlegend": legend,
-            "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom"},
+            "legend": {
+                "orientation": "h",
+                "x": 0,
+                "xanchor": "left",
+                "y": 1,
+                "yanchor": "bottom",
+                "traceorder": "normal",
+            },
             "hovermode": "closest",
             "dragmode": False,  # a finger on a chart scrolls the page
             "hoverlabel": {

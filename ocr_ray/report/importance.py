@@ -12,7 +12,7 @@ et al. 2014) which explain the spread of hmean over the whole space, by a random
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 import numpy as np
 import optuna
@@ -21,7 +21,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
 from ocr_ray.report.contents import Knob, Sweep, Trial
-from ocr_ray.spaces import LogUniform, QUniform, RandInt
 
 LEAST_TRIALS = 10
 """With fewer, the evaluators' shares say nothing that a look at the table would not."""
@@ -173,17 +172,15 @@ def _param(knob: Knob, trial: Trial) -> object:
 
 
 def _distribution(knob: Knob) -> BaseDistribution:
-    """Optuna's, widened to what trials took: the control may lie outside the space."""
-    if knob.is_choice:
-        return CategoricalDistribution([str(choice) for choice in knob.choices])
-    taken = [float(v) for v in knob.values if isinstance(v, int | float)]
-    low, high = min(taken), max(taken)
-    match knob.distribution:
-        case RandInt(least, end):
-            return IntDistribution(min(int(low), least), max(int(high), end - 1))
-        case QUniform(least, most, q) if all(abs(v / q - round(v / q)) < 1e-9 for v in taken):
-            return FloatDistribution(min(low, least), max(high, most), step=q)
-        case LogUniform(least, most) if knob.is_log:
-            return FloatDistribution(min(low, least), max(high, most), log=True)
+    scale = knob.scale
+    match scale.kind:
+        case "choice":
+            return CategoricalDistribution([str(choice) for choice in scale.choices])
+        case "whole":
+            return IntDistribution(int(scale.low), int(scale.high))
+        case "steps" | "linear":  # the control need not lie on a step
+            return FloatDistribution(scale.low, scale.high)
+        case "log":
+            return FloatDistribution(scale.low, scale.high, log=True)
         case _:
-            return FloatDistribution(low, high, log=knob.is_log)
+            assert_never(scale.kind)

@@ -9,15 +9,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ocr_ray.files import write_text
-from ocr_ray.report import charts
+from ocr_ray.report import charts, knob_charts
 from ocr_ray.report.blocks import Block, Cell, Charts, Code, Page, Prose, Row, Section, Table
-from ocr_ray.report.contents import Confirmation, Sweep
+from ocr_ray.report.contents import Confirmation, Scalar, Sweep
 from ocr_ray.report.html import rendered
 from ocr_ray.report.importance import Importance, importance
+from ocr_ray.report.looks import short
 from ocr_ray.report.pictures import worst_pictures
 from ocr_ray.report.read import CONFIG_FILE, read_sweep
 from ocr_ray.report.verdict import end_of, headline, hours, tiles
-from ocr_ray.spaces import Scalar
 
 REPORT_FILE = "report.html"
 
@@ -114,15 +114,15 @@ def _importance(sweep: Sweep) -> Section | None:
     if not sweep.compared or len(sweep.knobs) < 2:
         return None
     found = importance(sweep)
-    drawn = charts.importance_chart(found)
+    drawn = knob_charts.importance_chart(found)
     title = "Which knobs mattered"
     if drawn is None:
         return Section("importance", title, f"{found.why[:1].upper()}{found.why[1:]}.", ())
     note = (
         "A share is a knob's part in the differences of hmean; all shares of an evaluator add up to 1, so that some "
         "knob leads even in noise. PED-ANOVA asks what sets the better quarter of the trials apart, fANOVA what "
-        "explains hmean over the whole space. Whiskers: the middle 90% over trials drawn again with replacement. Grey: what 95% "
-        "of the shares stay below when hmeans are dealt out at random."
+        "explains hmean over the whole space. Whiskers: the middle 90% over trials drawn again with replacement. Grey: "
+        "what 95% of the shares stay below when hmeans are dealt out at random."
     )
     if any(t.was_stopped for t in sweep.trials):
         note += " Trials that were stopped early count with the hmean they had reached."
@@ -141,7 +141,7 @@ def _which(found: Importance) -> str:
 
 
 def _slices(sweep: Sweep) -> Section | None:
-    drawn = charts.slices(sweep)
+    drawn = knob_charts.slices(sweep)
     if not drawn or len(sweep.compared) < 2:
         return None
     lead = "Each trial's best hmean by the value of one knob; the others differ as well."
@@ -149,7 +149,7 @@ def _slices(sweep: Sweep) -> Section | None:
 
 
 def _parallel(sweep: Sweep) -> Section | None:
-    drawn = charts.parallel_coordinates(sweep)
+    drawn = knob_charts.parallel_coordinates(sweep)
     if drawn is None:
         return None
     lead = "A line for each trial; the better quarter stands out. Point at a line for its values."
@@ -205,7 +205,7 @@ def _trials(sweep: Sweep) -> Section | None:
 
 def _value(value: Scalar) -> Cell:
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    return Cell(charts.short(value), number)
+    return Cell(short(value), number)
 
 
 def _pictures(sweep: Sweep) -> Section | None:

@@ -99,9 +99,13 @@ def _choose(
     net: _Net, samples: Sequence[Sample], counts: Sequence[ImageCounts], shown: int
 ) -> tuple[list[Sample], int]:
     """Those with the lowest F-measure of their own, and among how many they were looked for."""
-    by_name = {sample.name or str(sample.image): sample for sample in samples}
-    known = [(c.matched, c.ground_truth, c.detected, by_name[c.name]) for c in counts if c.name in by_name]
-    if len(known) < len(samples):
+    known = [
+        (c.matched, c.ground_truth, c.detected, samples[c.index])
+        for c in counts
+        # Another set of that size may lie there today.
+        if c.index < len(samples) and c.name in (samples[c.index].name, str(samples[c.index].image))
+    ]
+    if not known:
         some = [samples[i * len(samples) // LOOKED_AT] for i in range(LOOKED_AT)]
         looked = _look(net, samples if len(samples) <= LOOKED_AT else some)
         known = [(*_counts(r.counts), r.sample) for r in looked.values()]

@@ -21,13 +21,15 @@ from ocr_ray.report.contents import (
     Epoch,
     ImageCounts,
     Knob,
+    Scalar,
+    Scale,
     Sweep,
     Trial,
     is_number,
+    knob,
 )
 from ocr_ray.reports import read_reports
 from ocr_ray.search.trials import TRIALS_FILE
-from ocr_ray.spaces import Choice, Distribution, LogUniform, QUniform, RandInt, Uniform
 from ocr_ray.typed import read_yaml
 
 CONFIG_FILE, START_FILE = "config.yaml", "start.json"
@@ -130,7 +132,7 @@ def _per_image(path: Path) -> tuple[ImageCounts, ...]:
         return ()
     with contextlib.suppress(RunError, KeyError, TypeError, ValueError):
         read = _json(path)
-        columns: Iterable[list[Any]] = (read[c] for c in ("name", "matched", "ground_truth", "detected"))
+        columns: Iterable[list[Any]] = (read[c] for c in ("index", "name", "matched", "ground_truth", "detected"))
         return tuple(ImageCounts(*row) for row in zip(*columns, strict=True))
     return ()
 
@@ -163,29 +165,38 @@ def _teacher_saved(path: Path) -> float | None:
 
 
 def _knob(key: str, written: object, trials: Iterable[Trial]) -> Knob:
-    values = tuple(t.values[key] for t in trials if t.values.get(key) is not None)
-    return Knob(key, distribution_from(written) if isinstance(written, str) else None, values)
+    return knob(key, scale_from(written) if isinstance(written, str) else None, [t.values.get(key) for t in trials])
 
 
-def distribution_from(written: str) -> Distribution | None:
-    """What the books' text of a distribution stands for, e.g. `LogUniform(0.1, 10.0)`; None for one not known here."""
-    found = re.fullmatch(r"(\w+)(\(.*\))", written.strip())
+def scale_from(written: str) -> Scale | None:
+    """What the books' words for a distribution stand for, e.g. `loguniform [0.1, 10]` or, in older ones,
+    `LogUniform(0.1, 10.0)`; None for one that is not known here."""
+    found = re.fullmatch(r"(\w+) ?[(\[](.*)[)\]](?:, points \d+)?", written.strip())
     if found is None:
         return None
+    kind, inner = found[1].lower(), found[2]
+    if kind == "choice":
+        return Scale("choice", choices=tuple(_value(v) for v in inner.strip("(),").split(", ")))
     try:
-        arguments = ast.literal_eval(found[2])
-    except (ValueError, SyntaxError):
+        given = [float(v) for v in inner.split(",") if v.strip() not in ("", "None")]
+    except ValueError:
         return None
-    match found[1], arguments:
-        case "LogUniform", (low, high):
-            return LogUniform(low, high)
-        case "Uniform", (low, high):
-            return Uniform(low, high)
-        case "QUniform", (low, high, q):
-            return QUniform(low, high, q)
-        case "RandInt", (low, high):
-            return RandInt(low, high)
-        case "Choice", (tuple(values),):
-            return Choice(values)
+    match kind, given:
+        case "loguniform", (low, high):
+            return Scale("log", low, high)
+        case "uniform", (low, high):
+            return Scale("linear", low, high)
+        case "quniform", (low, high, step):
+            return Scale("steps", low, high, step)
+        case "randint", (low, high):
+            return Scale("whole", low, high - 1)
         case _:
             return None
+
+
+def _value(text: str) -> Scalar:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if isinstance(value, bool | int | float | str) else text
