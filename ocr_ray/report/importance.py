@@ -80,8 +80,8 @@ def importance(sweep: Sweep, seed: int = 0) -> Importance:
     trials = sweep.compared
     knobs = [k for k in sweep.knobs if len({t.values.get(k.key) for t in trials}) > 1]
     if len(trials) < LEAST_TRIALS:
-        count = f"{len(trials)} trial{'s' * (len(trials) != 1)}"
-        return Importance(trials=len(trials), why=f"{count} with an hmean are too few to tell: it takes {LEAST_TRIALS}")
+        count = f"{len(trials)} trials with an hmean are" if len(trials) != 1 else "1 trial with an hmean is"
+        return Importance(trials=len(trials), why=f"{count} too few to tell: it takes {LEAST_TRIALS}")
     if len(knobs) < 2:
         return Importance(trials=len(trials), why="a single knob takes all of it")
     hmeans = np.array([t.hmean for t in trials], np.float64)
