@@ -32,6 +32,8 @@ def learning_curves(sweep: Sweep) -> Chart | None:
         for i, trial in enumerate(trials):
             points = curves[trial.number]
             about = told(trial, sweep)
+            # The winner is marked where its kept weights come from, others where they end.
+            marked = max(range(len(points)), key=lambda n: points[n][1]) if trial is sweep.winner else len(points) - 1
             traces.append(
                 go.Scatter(
                     x=[epoch for epoch, _ in points],
@@ -44,8 +46,8 @@ def learning_curves(sweep: Sweep) -> Chart | None:
                     line={"color": look.colour, "width": look.width, "dash": look.dash},
                     marker={
                         "color": look.colour,
-                        "symbol": ["circle"] * (len(points) - 1) + [look.symbol],
-                        "size": [4] * (len(points) - 1) + [look.size],
+                        "symbol": [look.symbol if n == marked else "circle" for n in range(len(points))],
+                        "size": [look.size if n == marked else 4 for n in range(len(points))],
                         "opacity": 1,
                         "line": {"width": 0},  # sizes in a list otherwise bring a white edge
                     },
@@ -64,6 +66,36 @@ def learning_curves(sweep: Sweep) -> Chart | None:
     if TEACHER in sweep.start:
         level(drawn, sweep.start[TEACHER], f"teacher {sweep.start[TEACHER]:.4f}")
     return chart("learning-curves", "Hmean on val by epoch, a line for each trial.", drawn, 440)
+
+
+def pareto_front(sweep: Sweep) -> Chart | None:
+    """Hmean by the second objective, with the front. None where there is only one objective, or nothing to show."""
+    front = sweep.pareto
+    if not front:
+        return None
+    trials = [t for t in sweep.compared if sweep.cost(t) is not None]
+    unit = "latency of the student on one CPU thread, ms" if sweep.against == "latency" else "parameters of the student"
+    steps = go.Scatter(
+        x=[sweep.cost(t) for t in front],
+        y=[t.hmean for t in front],
+        mode="lines",
+        name="Pareto front",
+        line={"shape": "hv", "color": ORANGE, "width": 2},
+        hoverinfo="skip",
+    )
+    marks = [
+        go.Scatter(
+            x=[sweep.cost(t) for t in found],
+            y=[t.hmean for t in found],
+            mode="markers",
+            name=look.name,
+            marker={"color": look.colour, "symbol": look.symbol, "size": look.size + 2, "opacity": look.opacity},
+            **hover([lines(told(t, sweep), f"{sweep.cost(t):,.6g} {sweep.against}") for t in found]),
+        )
+        for look, found in by_look(sweep, trials)
+    ]
+    drawn = figure([steps, *marks], unit, "hmean on val")
+    return chart("pareto", f"Hmean by the {unit}, with the trials that none beats in both.", drawn, 420)
 
 
 def cost(sweep: Sweep) -> Chart | None:
@@ -130,7 +162,13 @@ def confirmation_charts(found: Confirmation) -> tuple[Chart, ...]:
             "size": 12,
             "symbol": ["star" if a.name == found.winner else "diamond" if a.is_control else "circle" for a in arms],
         },
-        error_x={"type": "data", "array": [arm.spread or 0.0 for arm in arms], "thickness": 2, "width": 6},
+        error_x={
+            "type": "data",
+            "array": [arm.spread or 0.0 for arm in arms],
+            "thickness": 2,
+            "width": 6,
+            "color": GREY,
+        },
         **hover(
             [
                 f"<b>{name}</b><br>{arm.mean:.4f}" + (f" ± {arm.spread:.4f}" if arm.spread is not None else "")
@@ -157,6 +195,7 @@ def confirmation_charts(found: Confirmation) -> tuple[Chart, ...]:
                 "arrayminus": [d.value - d.low for _, d in pairs],
                 "thickness": 2,
                 "width": 6,
+                "color": GREY,
             },
             **hover(
                 [
@@ -165,7 +204,7 @@ def confirmation_charts(found: Confirmation) -> tuple[Chart, ...]:
                 ]
             ),
         )
-        apart = figure([intervals], "difference in hmean, with its 95% interval", "", legend=False)
+        apart = figure([intervals], "difference in hmean", "", legend=False)
         rows_of(apart, labels)
         apart.add_shape(type="line", x0=0, x1=0, y0=0, y1=1, yref="y domain", line={"width": 1.5}, layer="below")
         says = "Differences from the controls, with 95% intervals over seeds and pictures."

@@ -11,7 +11,7 @@ from ocr_ray.errors import RunError
 from ocr_ray.files import write_text
 from ocr_ray.report.blocks import Cell, Chart, Charts, Headline, Page, Row, Section, Table, Tile
 from ocr_ray.report.contents import Sweep, Trial
-from ocr_ray.report.figures import DASHES, SERIES, chart, figure, hover, plain, rows_of
+from ocr_ray.report.figures import DASHES, GREY, SERIES, chart, figure, hover, plain, rows_of
 from ocr_ray.report.html import rendered
 from ocr_ray.report.looks import short
 from ocr_ray.report.page import written
@@ -225,12 +225,18 @@ def _confirmed(sweeps: Sequence[Sweep], names: Sequence[str]) -> Section | None:
             "size": 11,
             "symbol": ["diamond" if arm.is_control else "circle" for _, arm, _ in arms],
         },
-        error_x={"type": "data", "array": [arm.spread or 0.0 for _, arm, _ in arms], "thickness": 2, "width": 6},
+        error_x={
+            "type": "data",
+            "array": [arm.spread or 0.0 for _, arm, _ in arms],
+            "thickness": 2,
+            "width": 6,
+            "color": GREY,
+        },
         **hover([f"{label}<br>{arm.mean:.4f}" for label, arm, _ in arms]),
     )
-    drawn = figure([means], "hmean on val, mean and standard deviation over the seeds", "", legend=False)
+    drawn = figure([means], "hmean on val", "", legend=False)
     rows_of(drawn, [label for label, *_ in arms])
-    lead = "Trained again with fresh seeds. ★: the sweep's answer; ◆: a control."
+    lead = "Trained again with fresh seeds: mean and standard deviation over them. ★: the sweep's answer; ◆: a control."
     columns = ("sweep", "arm", "seeds", "mean hmean", "spread", "difference (95% interval)")
     shown = chart("confirmation", "Hmean of each sweep's candidates and controls.", drawn, 90 + 48 * len(arms))
     return Section("confirmation", "Confirmation", lead, (shown, Table("confirmation-table", columns, tuple(rows))))

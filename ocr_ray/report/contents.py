@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeGuard, assert_never
 
 Scalar = bool | int | float | str | None
+KEPT = "keep.hmean.at_best"
+"""Metric of a report: what the kept weights reach on the second validation set."""
 LOG_FROM = 20.0
 """Where a knob's distribution is not known: largest value over smallest from which on its axis is logarithmic."""
 
@@ -64,6 +66,15 @@ class Trial:
     """Of those weights on val; empty where they were not kept."""
     device_hours: float | None = None
     """As it was measured; None where it was not."""
+    parameters: float | None = None
+    """Of its student."""
+    latency_ms: float | None = None
+    """Of its student, on one CPU thread; None where it was not measured."""
+
+    @property
+    def keep(self) -> float | None:
+        """Hmean on `data.keep` of its kept weights; None where there is no such set."""
+        return next((e.metrics[KEPT] for e in reversed(self.curve) if KEPT in e.metrics), None)
 
     @property
     def epoch_s(self) -> float | None:
@@ -228,6 +239,8 @@ class Sweep:
     """Before any training: `hmean.start` of the given weights, `hmean.Teacher`."""
     confirmation: Confirmation | None = None
     """None where nothing was trained again."""
+    tested: tuple[tuple[str, float, int], ...] = ()
+    """On the test set: whose weights, their hmean, and how many pictures; empty where there is none."""
     teacher_saved_s: float | None = None
     """Seconds that the shared teacher's answers spared the trials; None where each asked for itself, or had none."""
 
@@ -249,9 +262,42 @@ class Sweep:
         return tuple(t for t in self.trials if t.hmean is not None and t.epochs)
 
     @property
-    def winner(self) -> Trial | None:
+    def best(self) -> Trial | None:
         """The highest hmean on val; the earlier one of equals."""
         return max(self.compared, key=lambda t: (t.hmean or 0.0, -t.number), default=None)
+
+    @property
+    def winner(self) -> Trial | None:
+        """The best trial; where a confirmation gave another answer, the trial of that."""
+        answer = self.confirmation.answer if self.confirmation is not None else None
+        if answer is None:
+            return self.best
+        if answer.is_control:
+            return self.control or self.best
+        return next((t for t in self.trials if t.name == answer.name), self.best)
+
+    @property
+    def against(self) -> str | None:
+        """What hmean is weighed against, in a sweep with two objectives: `parameters` or `latency`."""
+        given = self.config.get("sweep.against")
+        return given if given in ("parameters", "latency") else None
+
+    def cost(self, trial: Trial) -> float | None:
+        """The trial's value of the second objective."""
+        return trial.latency_ms if self.against == "latency" else trial.parameters
+
+    @property
+    def pareto(self) -> tuple[Trial, ...]:
+        """The trials of which no other has at least their hmean at no more cost; by cost. Empty with one objective."""
+        if self.against is None:
+            return ()
+        found = [(self.cost(t) or 0.0, t.hmean or 0.0, t) for t in self.compared if self.cost(t) is not None]
+        front = [
+            (cost, t)
+            for cost, hmean, t in found
+            if not any(h >= hmean and c <= cost and (h, c) != (hmean, cost) for c, h, _ in found)
+        ]
+        return tuple(t for _, t in sorted(front, key=lambda f: (f[0], f[1].number)))
 
     @property
     def control(self) -> Trial | None:

@@ -66,7 +66,7 @@ def importance_chart(found: Importance) -> Chart | None:
                 ),
             )
         )
-    drawn = figure(traces, "share of the differences in hmean", "")
+    drawn = figure(traces, "share of hmean's spread", "")
     drawn.update_xaxes(range=[0, 1.02])
     rows_of(drawn, [broken(key) for key in reversed(keys)])
     drawn.update_layout(barmode="overlay")

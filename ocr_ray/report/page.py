@@ -5,13 +5,14 @@ The file needs nothing beside it and asks no network for anything; its own polic
 
 import datetime
 import shlex
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 from ocr_ray.files import write_text
 from ocr_ray.report import charts, knob_charts
 from ocr_ray.report.blocks import Block, Cell, Charts, Code, Page, Prose, Row, Section, Table
-from ocr_ray.report.contents import Confirmation, Scalar, Sweep
+from ocr_ray.report.contents import Confirmation, Scalar, Sweep, Trial
 from ocr_ray.report.html import rendered
 from ocr_ray.report.importance import Importance, importance
 from ocr_ray.report.looks import short
@@ -37,6 +38,8 @@ def page_of(sweep: Sweep) -> Page:
     sections = (
         _curves(sweep),
         _confirmation(sweep.confirmation),
+        _tested(sweep),
+        _pareto(sweep),
         _importance(sweep),
         _slices(sweep),
         _parallel(sweep),
@@ -63,7 +66,8 @@ def _about(sweep: Sweep) -> str:
     parts += [f"early stopping {config['sweep.scheduler']}"] if config.get("sweep.scheduler") else []
     val = config.get("data.val")
     if val:
-        parts.append("val " + ", ".join(map(str, val if isinstance(val, list) else [val])))
+        files = val if isinstance(val, list) else [val]
+        parts.append("val " + ", ".join("/".join(Path(file).parts[-2:]) for file in files))
     return " · ".join([*parts, written()])
 
 
@@ -77,7 +81,7 @@ def _curves(sweep: Sweep) -> Section | None:
     drawn = charts.learning_curves(sweep)
     if drawn is None:
         return None
-    lead = "Hmean on val after each evaluation."
+    lead = "Hmean on val after each evaluation. ★: where the winner's kept weights come from."
     stopped = sum(t.was_stopped for t in sweep.trials)
     if sweep.rungs:
         at = ", ".join(map(str, sweep.rungs))
@@ -91,7 +95,7 @@ def _confirmation(found: Confirmation | None) -> Section | None:
         return None
     lead = (
         f"The best trials and the controls, trained again with {found.seeds} fresh seeds: the search itself picks what "
-        "was lucky once. The winner is picked here."
+        "was lucky once. The winner is picked here, by 95% intervals over seeds and pictures."
     )
     rows = tuple(
         Row(
@@ -108,6 +112,25 @@ def _confirmation(found: Confirmation | None) -> Section | None:
     )
     table = Table("confirmation-table", ("arm", "seeds", "mean hmean", "spread", "difference (95% interval)"), rows)
     return Section("confirmation", "Confirmation", lead, (*charts.confirmation_charts(found), table))
+
+
+def _tested(sweep: Sweep) -> Section | None:
+    if not sweep.tested:
+        return None
+    rows = tuple(
+        Row((Cell(name), Cell(f"{hmean:.4f}", hmean), Cell(str(pictures), pictures)))
+        for name, hmean, pictures in sweep.tested
+    )
+    lead = "Pictures that took no part in the search, evaluated once at its end."
+    return Section("test", "On the test set", lead, (Table("test-table", ("weights", "hmean", "pictures"), rows),))
+
+
+def _pareto(sweep: Sweep) -> Section | None:
+    drawn = charts.pareto_front(sweep)
+    if drawn is None:
+        return None
+    lead = "No trial has both a higher hmean and a lower cost than one on the front."
+    return Section("pareto", "Pareto front", lead, (drawn,))
 
 
 def _importance(sweep: Sweep) -> Section | None:
@@ -183,11 +206,19 @@ def _trials(sweep: Sweep) -> Section | None:
         return None
     keys = [knob.key for knob in sweep.knobs]
     reasons = any(t.reason for t in sweep.trials)
+    more: list[tuple[str, Callable[[Trial], float | None], str]] = [
+        ("hmean on keep", lambda t: t.keep, ".4f"),
+        ("parameters", lambda t: t.parameters, ",.0f"),
+        ("latency, ms", lambda t: t.latency_ms, ".1f"),
+    ]
+    # Every student has parameters; they are worth a column where trials differ in them.
+    more = [m for m in more if len({m[1](t) for t in sweep.compared} - {None}) > (m[0] == "parameters")]
     rows = tuple(
         Row(
             (
                 Cell(str(t.number), t.number),
                 Cell("" if t.hmean is None else f"{t.hmean:.4f}", t.hmean),
+                *(Cell("" if (v := of(t)) is None else format(v, form), v) for _, of, form in more),
                 *(_value(t.values.get(key)) for key in keys),
                 Cell(f"{t.epochs}", t.epochs),
                 Cell(end_of(t, sweep.epochs)),
@@ -198,7 +229,8 @@ def _trials(sweep: Sweep) -> Section | None:
         )
         for t in sweep.trials
     )
-    columns = ("trial", "hmean", *keys, "epochs", "end", *(("reason",) if reasons else ()), "device time")
+    last = ("epochs", "end", *(("reason",) if reasons else ()), "device time")
+    columns = ("trial", "hmean", *(name for name, *_ in more), *keys, *last)
     lead = "A click on a column's head sorts by it. The winner is marked ★, the config's own values ◆."
     return Section("trials", "All trials", lead, (Table("trials-table", columns, rows),))
 

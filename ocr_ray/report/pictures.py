@@ -25,6 +25,8 @@ from ocr_ray.report.contents import ImageCounts, Sweep
 from ocr_ray.report.read import CONFIG_FILE
 from ocr_ray.visualize import draw_regions
 
+START = Path("start/best/student.safetensors")
+"""In a sweep's folder: the weights before any training, as a file of ours."""
 SHOWN = 6
 LOOKED_AT = 48
 """Pictures of val among which the worst are looked for where no counts by picture were kept: a CPU takes up to a
@@ -90,8 +92,9 @@ def _opponent(sweep: Sweep) -> list[_Net]:
     if control is not None and control is not sweep.winner and control.weights is not None:
         return [_Net(f"{control.name}, the config's own values", control.weights)]
     given = sweep.config.get("student.weights")
-    if isinstance(given, str) and Path(given).is_file():
-        return [_Net("the weights it started from", Path(given))]
+    for start in (sweep.folder / START, Path(given if isinstance(given, str) else "")):
+        if start.is_file():
+            return [_Net("the weights it started from", start)]
     return []
 
 

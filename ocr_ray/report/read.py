@@ -38,6 +38,8 @@ CONFIRMATION_FILE = "confirmation.json"
 "over": [{"control", "difference", "low", "high"}]}]}`"""
 TEACHER_FILE = "teacher.json"
 """What the shared teacher's answers took and saved, by the names of its metrics."""
+TEST_FOLDER = "test"
+"""A file of counts by picture for each weights that were evaluated on `data.test`; `of` names them."""
 TRIALS_FOLDER = "train"
 WEIGHTS = Path("best/student.safetensors")
 PER_IMAGE = "per_image.json"
@@ -77,6 +79,7 @@ def read_sweep(folder: Path) -> Sweep:
         trials=trials,
         start=numbers(start) if isinstance(start, dict) else {},
         confirmation=_confirmation(folder / CONFIRMATION_FILE),
+        tested=_tested(folder / TEST_FOLDER),
         teacher_saved_s=_teacher_saved(folder / TEACHER_FILE),
     )
 
@@ -124,7 +127,19 @@ def _trial(plain: Mapping[str, Any], folder: Path) -> Trial:
         weights=weights,
         per_image=_per_image(weights.parent / PER_IMAGE) if weights is not None else (),
         device_hours=float(hours) if is_number(hours) else None,
+        **{key: float(plain[key]) for key in ("parameters", "latency_ms") if is_number(plain.get(key))},
     )
+
+
+def _tested(folder: Path) -> tuple[tuple[str, float, int], ...]:
+    found: dict[str, tuple[str, float, int]] = {}
+    for path in sorted(folder.glob("*.json"), key=lambda p: p.stat().st_mtime):
+        counts = _per_image(path)
+        whose = _json(path).get("of") if counts else None
+        if whose:
+            matched, total = sum(c.matched for c in counts), sum(c.ground_truth + c.detected for c in counts)
+            found[str(whose)] = (str(whose), 2 * matched / total if total else 0.0, len(counts))
+    return tuple(found.values())
 
 
 def _per_image(path: Path) -> tuple[ImageCounts, ...]:

@@ -17,6 +17,11 @@ def headline(sweep: Sweep) -> Headline:
     if sweep.confirmation is not None and sweep.confirmation.answer is not None:
         return _confirmed(sweep, sweep.confirmation, sweep.confirmation.answer)
     details = [_unfinished(sweep)] if sweep.running else []
+    if sweep.pareto:
+        details.append(
+            f"Weighed against {sweep.against}, the answer is a set of {len(sweep.pareto)}, the cheapest first: trial "
+            f"{', '.join(str(t.number) for t in sweep.pareto)}."
+        )
     control, start = sweep.control, sweep.start.get(START)
     if not winner.hmean:
         return Headline("No trial found any text on val.", tuple(details), "warning")
@@ -48,7 +53,8 @@ def headline(sweep: Sweep) -> Headline:
     if len(sweep.compared) > 1:
         details.append(
             f"Whether {'that is more than luck' if control is not winner else 'that is bad luck of the others'} is not "
-            f"known: every trial was trained once, and the best of {len(sweep.compared)} is partly the luckiest."
+            f"known: every trial was trained once, and the best of {len(sweep.compared)} is partly the luckiest. "
+            "sweep.confirm=3 trains the best ones again."
         )
     return Headline(text, tuple(details), "warning" if below else "neutral")
 
@@ -59,8 +65,12 @@ def tiles(sweep: Sweep) -> tuple[Tile, ...]:
     winner, control, confirmed = sweep.winner, sweep.control, sweep.confirmation
     answer = confirmed.answer if confirmed is not None else None
     if confirmed is not None and answer is not None:
-        spread = "" if answer.spread is None else f" ± {answer.spread:.4f}"
-        found.append(Tile(f"{answer.mean:.4f}{spread}", f"hmean of {answer.name}", f"mean of {len(answer.hmeans)}"))
+        spread = "" if answer.spread is None else f"mean of {len(answer.hmeans)} seeds, ± {answer.spread:.4f}"
+        found.append(Tile(f"{answer.mean:.4f}", f"hmean of {answer.name}", spread))
+        found += [
+            Tile(f"{d.value:+.4f}", f"over {d.control}", f"95% interval {d.low:+.4f} to {d.high:+.4f}")
+            for d in answer.differences
+        ]
     elif winner is not None and winner.hmean is not None:
         found.append(Tile(f"{winner.hmean:.4f}", f"best hmean, {winner.name}", "one seed"))
         if control is not None and control.hmean is not None and control is not winner:

@@ -215,7 +215,47 @@ def test_a_confirmed_winner_is_said_to_be_one_and_has_error_bars(sweep: Sweep) -
     assert means["error_x"]["array"] == pytest.approx([0.0282843, 0.0141421], rel=1e-4)
     interval = page.figures["plot-differences"]["data"][0]
     assert interval["error_x"]["arrayminus"] == pytest.approx([0.01])
-    assert tiles(confirmed)[0].value == "0.4400 ± 0.0283"
+    assert [tile.value for tile in tiles(confirmed)[:2]] == ["0.4400", "+0.0200"]
+
+
+def test_a_confirmation_may_choose_another_trial_than_the_search(sweep: Sweep) -> None:
+    other = replace(confirmation(0.01), winner="trial 2")
+    assert sweep.winner is not None
+    assert sweep.winner.number == 6
+    assert replace(sweep, confirmation=other).winner is sweep.trials[1]
+    assert replace(sweep, confirmation=confirmation(-0.015)).winner is sweep.control
+
+
+def test_a_second_objective_has_its_front(sweep: Sweep) -> None:
+    costs = (9.0, 3.0, 2.0, 2.0, 5.0, 9.0, 6.0, 7.0)
+    trials = tuple(replace(t, latency_ms=c, parameters=6e5) for t, c in zip(sweep.trials, costs, strict=True))
+    two = replace(sweep, trials=trials, config={**sweep.config, "sweep.against": "latency"})
+    assert [t.number for t in two.pareto] == [4, 2, 5, 7, 8, 6]
+    page = parsed(two)
+    assert page.sections[:2] == ["curves", "pareto"]
+    front = page.figures["plot-pareto"]["data"][0]
+    assert front["x"] == [2.0, 3.0, 5.0, 6.0, 7.0, 9.0]
+    assert "the answer is a set of 6, the cheapest first: trial 4, 2, 5, 7, 8, 6." in page.text
+    assert "latency, ms" in page.text
+    assert "parameters" not in page.text  # all trials have as many
+    assert "pareto" not in parsed(sweep).sections
+
+
+def test_sets_beside_val_are_shown_when_they_are_there(sweep: Sweep, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(RECORDED, tmp_path / "words"))
+    (folder / "test").mkdir()
+    columns = {"index": [0, 1], "name": ["a", "b"], "matched": [1, 2], "ground_truth": [2, 2], "detected": [2, 4]}
+    (folder / "test" / "x.json").write_text(json.dumps({"of": "trial 6", **columns}))
+    reports = folder / "train" / sweep.trials[0].trial_id / "reports.jsonl"
+    lines = [json.dumps({**json.loads(line), "keep.hmean.at_best": 0.321}) for line in reports.read_text().splitlines()]
+    reports.write_text("\n".join(lines))
+    found = read_sweep(folder)
+    assert found.tested == (("trial 6", pytest.approx(0.6), 2),)
+    assert found.trials[0].keep == 0.321
+    page = parsed(replace(found, trials=found.trials[:8]))
+    assert "test" in page.sections
+    assert "hmean on keep" in page.text
+    assert "0.3210" in page.text
 
 
 def test_when_nothing_beats_the_control_the_answer_is_the_control(sweep: Sweep) -> None:
