@@ -98,7 +98,7 @@ def level(drawn: go.Figure, at: float, text: str) -> None:
         type="line", x0=0, x1=1, xref="x domain", y0=at, y1=at, line={"width": 1.2, "dash": "dash"}, layer="below"
     )
     drawn.add_annotation(
-        text=plain(text), x=1, xref="x domain", xanchor="right", y=at, yanchor="bottom", showarrow=False, borderpad=1
+        text=plain(text), x=0, xref="x domain", xanchor="left", xshift=4, y=at, yanchor="bottom", showarrow=False
     )
 
 

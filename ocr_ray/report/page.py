@@ -17,10 +17,8 @@ from ocr_ray.report.html import rendered
 from ocr_ray.report.importance import Importance, importance
 from ocr_ray.report.looks import short
 from ocr_ray.report.pictures import worst_pictures
-from ocr_ray.report.read import CONFIG_FILE, read_sweep
+from ocr_ray.report.read import CONFIG_FILE, REPORT_FILE, read_sweep
 from ocr_ray.report.verdict import end_of, headline, hours, tiles
-
-REPORT_FILE = "report.html"
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:

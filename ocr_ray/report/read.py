@@ -32,7 +32,7 @@ from ocr_ray.reports import read_reports
 from ocr_ray.search.trials import TRIALS_FILE
 from ocr_ray.typed import read_yaml
 
-CONFIG_FILE, START_FILE = "config.yaml", "start.json"
+CONFIG_FILE, START_FILE, REPORT_FILE = "config.yaml", "start.json", "report.html"
 CONFIRMATION_FILE = "confirmation.json"
 """`{"winner": NAME, "arms": [{"name", "kind": "candidate" | "default" | "start", "hmeans": [by seed],
 "over": [{"control", "difference", "low", "high"}]}]}`"""
