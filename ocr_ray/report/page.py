@@ -17,6 +17,7 @@ from ocr_ray.report.html import rendered
 from ocr_ray.report.importance import Importance, importance
 from ocr_ray.report.looks import short
 from ocr_ray.report.pictures import worst_pictures
+from ocr_ray.report.ranks import rank_sentence
 from ocr_ray.report.read import CONFIG_FILE, REPORT_FILE, read_sweep
 from ocr_ray.report.verdict import end_of, headline, hours, tiles
 
@@ -85,7 +86,8 @@ def _curves(sweep: Sweep) -> Section | None:
         at = ", ".join(map(str, sweep.rungs))
         lead += f" Trials are compared at epoch {at} (dotted lines); {stopped or 'none'} of {len(sweep.trials)} "
         lead += "were stopped early." if stopped != 1 else "was stopped early."
-    return Section("curves", "Learning curves", lead, (drawn,))
+    said = rank_sentence(sweep)
+    return Section("curves", "Learning curves", lead, (drawn, Prose(said)) if said else (drawn,))
 
 
 def _confirmation(found: Confirmation | None) -> Section | None:

@@ -13,9 +13,10 @@ import pytest
 from ocr_ray.errors import RunError
 from ocr_ray.report.at_end import report_at_end
 from ocr_ray.report.compare import best_so_far, comparison_of, write_comparison
-from ocr_ray.report.contents import Arm, Confirmation, Difference, Sweep, knob
+from ocr_ray.report.contents import Arm, Confirmation, Difference, Sweep, Trial, knob
 from ocr_ray.report.html import rendered
 from ocr_ray.report.page import page_of, write_report
+from ocr_ray.report.ranks import rank_rungs, rank_sentence
 from ocr_ray.report.read import read_sweep
 from ocr_ray.report.verdict import headline, tiles
 
@@ -194,6 +195,25 @@ def test_the_headline_names_winner_control_and_doubt(sweep: Sweep) -> None:
     below = headline(replace(sweep, start={"hmean.start": 0.9}))
     assert below.tone == "warning"
     assert any("below the weights that training started from (0.9000); keep those" in line for line in below.details)
+
+
+def test_it_says_whether_the_rungs_told_the_end(sweep: Sweep) -> None:
+    whole = read_sweep(RECORDED)
+    assert [rank.epoch for rank in rank_rungs(whole)] == [3, 6]
+    assert all(-1 <= rank.tau <= 1 for rank in rank_rungs(whole))
+    assert "Over the 9 trials that ran to their end" in rank_sentence(whole)
+
+    def as_good_as_its_number(t: Trial) -> Trial:
+        curve = tuple(replace(e, metrics={"hmean.best": 0.1 * t.number}) for e in t.curve)
+        return replace(t, end="finished", hmean=0.1 * t.number, curve=curve)
+
+    ordered = tuple(map(as_good_as_its_number, sweep.trials))
+    same = replace(sweep, trials=ordered)
+    assert [rank.tau for rank in rank_rungs(same)] == [pytest.approx(1), pytest.approx(1)]
+    assert rank_sentence(same).endswith("stopping early would have been safe.")
+    turned = replace(sweep, trials=tuple(replace(t, hmean=1 - (t.hmean or 0)) for t in ordered))
+    assert rank_sentence(turned).endswith("stopping at epoch 3 would not have been safe.")
+    assert rank_sentence(replace(sweep, trials=ordered[:4])) == ""
 
 
 def confirmation(low: float) -> Confirmation:
