@@ -129,6 +129,8 @@ def test_data_check_ends_with_1_when_something_would_be_dropped(run: Run, render
         ("train {configs}/ppocrv3_det_student.yaml data.train=no.txt data.val=no.txt", "no.txt: cannot be read"),
         ("train {configs}/ppocrv3_det_cml.yaml data.train=no.txt", "teacher.weights: expected a file"),
         ("tune {configs}/ppocrv3_det_student.yaml nope.yaml", "nope.yaml: No such file"),
+        ("report nope", "nope: expected the folder of a sweep, or the name of one in runs/"),
+        ("compare nope nope", "nope: expected the folder of a sweep"),
         ("eval nope.safetensors {rendered}/val_label.txt", "nope.safetensors: no such file"),
         ("eval {weights} nope.txt", "nope.txt: cannot be read"),
         ("eval {weights} {rendered}/val_label.txt --model Teacher", "no sub-model 'Teacher'"),

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from ocr_ray.cli import app
 from ocr_ray.errors import RunError
 from ocr_ray.report.at_end import report_at_end
 from ocr_ray.report.compare import best_so_far, comparison_of, write_comparison
@@ -76,6 +78,15 @@ def sweep() -> Sweep:
     """Its first trials, too few for importances, which take seconds."""
     sweep = read_sweep(RECORDED)
     return replace(sweep, trials=sweep.trials[:8])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The same, on disk."""
+    folder = Path(shutil.copytree(RECORDED, tmp_path / "words"))
+    book = json.loads((folder / "trials.json").read_text())
+    (folder / "trials.json").write_text(json.dumps({**book, "trials": book["trials"][:8]}))
+    return folder
 
 
 def parsed(sweep: Sweep) -> Parsed:
@@ -261,8 +272,7 @@ def test_a_second_objective_has_its_front(sweep: Sweep) -> None:
     assert "pareto" not in parsed(sweep).sections
 
 
-def test_sets_beside_val_are_shown_when_they_are_there(sweep: Sweep, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(RECORDED, tmp_path / "words"))
+def test_sets_beside_val_are_shown_when_they_are_there(sweep: Sweep, folder: Path) -> None:
     (folder / "test").mkdir()
     columns = {"index": [0, 1], "name": ["a", "b"], "matched": [1, 2], "ground_truth": [2, 2], "detected": [2, 4]}
     (folder / "test" / "x.json").write_text(json.dumps({"of": "trial 6", **columns}))
@@ -272,7 +282,7 @@ def test_sets_beside_val_are_shown_when_they_are_there(sweep: Sweep, tmp_path: P
     found = read_sweep(folder)
     assert found.tested == (("trial 6", pytest.approx(0.6), 2),)
     assert found.trials[0].keep == 0.321
-    page = parsed(replace(found, trials=found.trials[:8]))
+    page = parsed(found)
     assert "test" in page.sections
     assert "hmean on keep" in page.text
     assert "0.3210" in page.text
@@ -315,21 +325,27 @@ def test_a_comparison_shows_where_sweeps_differ(sweep: Sweep, tmp_path: Path) ->
         write_comparison([RECORDED], tmp_path / "c.html")
 
 
-def test_the_files_are_written_where_they_are_asked_for(tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(RECORDED, tmp_path / "words"))
+def test_the_files_are_written_where_they_are_asked_for(folder: Path, tmp_path: Path) -> None:
     assert write_report(folder) == folder / "report.html"
     assert "<h1>words</h1>" in (folder / "report.html").read_text()
     out = write_comparison([folder, RECORDED], tmp_path / "sub" / "both.html")
     assert "<h1>words · sweep</h1>" in out.read_text()
 
 
-def test_at_the_end_of_a_sweep_nothing_that_goes_wrong_raises(tmp_path: Path) -> None:
+def test_the_commands_say_where_they_wrote(folder: Path, tmp_path: Path) -> None:
+    for command in (["report", str(folder)], ["compare", str(folder), str(RECORDED)]):
+        out = tmp_path / f"{command[0]}.html"
+        said = CliRunner().invoke(app, [*command, "--out", str(out)])
+        assert said.stdout.strip() == str(out)
+        assert out.stat().st_size > 1_000_000
+
+
+def test_at_the_end_of_a_sweep_nothing_that_goes_wrong_raises(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
     assert report_at_end(tmp_path, said.append) is None
     (tmp_path / "trials.json").write_text('{"trials": [{}]}')
     assert report_at_end(tmp_path, said.append) is None
     assert len(said) == 2
     assert re.fullmatch(r"report: not written: .*; `ocr-ray report \S+` tries again", said[0])
-    folder = Path(shutil.copytree(RECORDED, tmp_path / "words"))
     assert report_at_end(folder, said.append) == folder / "report.html"
     assert said[2] == f"report: {folder / 'report.html'}"
