@@ -34,6 +34,7 @@ Config = Annotated[Path, typer.Argument(help="a recipe, e.g. configs/ppocrv3_det
 Name = Annotated[str | None, typer.Option(help="of the run and its folder in the storage; absent: recipe and time")]
 Weights = Annotated[Path, typer.Argument(help=".safetensors, .pdparams, .onnx, .npz or a checkpoint folder")]
 Model = Annotated[str | None, typer.Option(help="sub-model of the file: Student, Student2 or Teacher")]
+Sweep = Annotated[Path, typer.Argument(help="folder of a sweep, or its name in runs/")]
 Labels = Annotated[Path, typer.Argument(help="a label file, one picture a line: path, tab, JSON")]
 Storage = Annotated[Path, typer.Option(help="the folder that sweeps and runs lie in, ray.storage")]
 Root = Annotated[Path | None, typer.Option(help="folder of the label file's paths; absent: its own folder")]
@@ -202,6 +203,36 @@ def stop_command(
     from ocr_ray.status import find, standing, stop
 
     typer.echo(stop(standing(find(sweep, storage)), trial))
+
+
+@app.command("report")
+def report_command(
+    sweep: Sweep,
+    out: Annotated[Path | None, typer.Option(help="file to write; absent: report.html in the sweep's folder")] = None,
+) -> None:
+    """One HTML page about a sweep: what won and whether to believe it, curves, knobs, cost, pictures.
+
+    Example: `ocr-ray report sweep --out sweep.html`
+    """
+    from ocr_ray.report.page import write_report
+    from ocr_ray.report.read import sweep_folder
+
+    typer.echo(write_report(sweep_folder(sweep), out))
+
+
+@app.command("compare")
+def compare_command(
+    sweeps: Annotated[list[Path], typer.Argument(help="folders of sweeps, or their names in runs/")],
+    out: Annotated[Path, typer.Option(help="file to write")] = Path("comparison.html"),
+) -> None:
+    """One HTML page that sets sweeps against each other: the best so far by what was spent, spaces, configs.
+
+    Example: `ocr-ray compare first second --out comparison.html`
+    """
+    from ocr_ray.report.compare import write_comparison
+    from ocr_ray.report.read import sweep_folder
+
+    typer.echo(write_comparison([sweep_folder(sweep) for sweep in sweeps], out))
 
 
 @app.command("eval")

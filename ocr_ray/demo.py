@@ -26,6 +26,7 @@ from ocr_ray.models.detector import Detector
 from ocr_ray.pipeline import PipelineResult, run_pipeline
 from ocr_ray.progress import LiveFeed
 from ocr_ray.recipes import read_train, read_val
+from ocr_ray.report.read import REPORT_FILE
 from ocr_ray.spaces import space_from_plain
 from ocr_ray.stages import Stages
 from ocr_ray.typed import with_values
@@ -202,5 +203,8 @@ def _summary(result: PipelineResult, start: float, overview: Path, out: Path, se
     console.print(f"took           {seconds / 60:.1f} minutes")
     console.print(f"best weights   {result.student}")
     console.print(f"pictures       {overview}")
+    report = result.sweep.folder / REPORT_FILE
+    if report.exists():
+        console.print(f"report         {report}")
     console.print(f"configs        {out / 'dml.yaml'}  {out / 'cml.yaml'}  {out / 'space.yaml'}")
     console.print(f"all runs       {result.sweep.ui_line}", highlight=False)

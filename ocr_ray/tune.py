@@ -35,6 +35,8 @@ from ocr_ray.held_out import TestScores
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
 from ocr_ray.record import Recorder
+from ocr_ray.report.at_end import report_at_end
+from ocr_ray.report.read import TEACHER_FILE
 from ocr_ray.search.budget import Budget
 from ocr_ray.search.cost import CostEstimate
 from ocr_ray.search.disk import disk_need, must_have_room
@@ -201,6 +203,7 @@ def sweep(
         parent.tags({"ended": ended or "all trials"})
         taught = teaching.stats() if teaching is not None else None
         if taught is not None:
+            write_text(folder / TEACHER_FILE, json.dumps(taught.metrics()))
             live.say(taught.one_line())
         ranks = ranks_of(folder, book, rule.rungs if cfg.sweep.against is None else ())
         parent.metrics({**(taught.metrics() if taught is not None else {}), **ranks.metrics()}, len(book.trials) + 1)
@@ -225,6 +228,9 @@ def sweep(
             numbers = ", ".join(str(trial.number) for trial in pareto)
             parent.tags({"pareto_trials": numbers})
             live.say(f"Pareto set of hmean against {cfg.sweep.against}, the cheapest first: trials {numbers}")
+        report = report_at_end(folder, live.say)
+        if report is not None:
+            parent.artifact(report)
     result = SweepResult(
         name,
         folder,

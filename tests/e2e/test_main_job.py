@@ -164,6 +164,11 @@ def test_a_sweep_is_no_run_and_other_data_are_refused(result: PipelineResult, ou
         rerun(best, uri, [f"data.val={fewer}"])
 
 
+def test_the_sweep_leaves_its_page_which_says_what_the_shared_teacher_saved(result: PipelineResult) -> None:
+    page = (result.sweep.folder / "report.html").read_text()
+    assert "answers spared the trials about" in page
+
+
 def test_the_configs_it_leaves_are_ones_that_the_commands_take(result: PipelineResult, out: Path) -> None:
     cml = load_config(out / "cml.yaml")
     assert load_space(out / "space.yaml", cml).varied == tuple(result.sweep.trials[0].values)

@@ -1,14 +1,20 @@
 """Sweeps of real training runs on a real cluster of our own, written to a real database."""
 
+import contextlib
 import dataclasses
 import io
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from mlflow import MlflowClient
@@ -33,6 +39,7 @@ from ocr_ray.settings import ClusterConfig
 from ocr_ray.spaces import space_from_plain
 from ocr_ray.tracking import PARENT_TAG
 from ocr_ray.tune import SweepResult, sweep
+from tests.browser import Browser
 
 TINY = Path(__file__).resolve().parents[1] / "tiny_student.yaml"
 DIVERGES, STANDS_STILL = 1e30, 1e-9
@@ -225,6 +232,36 @@ def test_config_and_weights_are_artifacts(result: SweepResult, runs: dict[str, R
     assert load_config(fetched).loss.db.beta == result.best_trial.values["loss.db.beta"]
     weights = {a.path for a in client.list_artifacts(runs["first"].info.run_id, "best")}
     assert "best/student.safetensors" in weights
+    assert "report.html" in {a.path for a in client.list_artifacts(runs["first"].info.run_id)}
+
+
+def test_its_page_shows_the_winner_and_its_worst_pictures_beside_the_control(
+    result: SweepResult, browser: Browser
+) -> None:
+    browser.open((result.folder / "report.html").as_uri())
+    browser.wait_for("[...document.querySelectorAll('.plot')].every(p => p.querySelector('.main-svg'))")
+    browser.screenshot("sweep-report")
+    assert browser.complaints() == []
+    said = str(browser.ask("document.querySelector('.headline').innerText"))
+    assert f"{result.hmean:.4f}" in said
+    assert browser.ask("document.querySelectorAll('#pictures img').length") in (4, 8)  # 4 pictures, by one net or two
+    assert browser.ask("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+
+
+def test_mlflows_own_page_compares_the_trials(
+    result: SweepResult, runs: dict[str, Run], storage: Path, browser: Browser
+) -> None:
+    trained = [runs[f"trial {t.number}"].info for t in result.trials if t.epochs]
+    with mlflow_server(storage / "mlflow.db") as url:
+        chosen = f"runs={quote(json.dumps([r.run_id for r in trained]))}"
+        browser.open(f"{url}/#/compare-runs?{chosen}&experiments={quote(json.dumps([trained[0].experiment_id]))}")
+        browser.wait_for(
+            "document.body.innerText.includes('Comparing') && document.querySelector('.js-plotly-plot')", 60
+        )
+        browser.screenshot("mlflow-compare")
+        shown = str(browser.ask("document.body.innerText"))
+    assert f"Comparing {len(trained)} Runs" in shown
+    assert "loss.db.beta" in shown
 
 
 def test_what_a_trial_found_is_drawn_by_epoch(result: SweepResult, runs: dict[str, Run], storage: Path) -> None:
@@ -483,3 +520,28 @@ def test_this_process_is_as_before(result: SweepResult) -> None:
 
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert os.environ.get("RAY_ADDRESS") is None
+
+
+@contextlib.contextmanager
+def mlflow_server(database: Path) -> Iterator[str]:
+    """`mlflow server` on this machine alone. Gives its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    quiet = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    server = subprocess.Popen(
+        command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+                break
+            time.sleep(0.3)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)

@@ -1,0 +1,348 @@
+"""What a page about a sweep is made from: the sweep, its trials with their curves, its knobs, its confirmation."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeGuard, assert_never
+
+Scalar = bool | int | float | str | None
+KEPT = "keep.hmean.at_best"
+"""Metric of a report: what the kept weights reach on the second validation set."""
+LOG_FROM = 20.0
+"""Where a knob's distribution is not known: largest value over smallest from which on its axis is logarithmic."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of a trial, as its worker reported it."""
+
+    number: int
+    metrics: Mapping[str, float]
+
+    @property
+    def hmean(self) -> float | None:
+        """Of the evaluation after this epoch; None where there was none."""
+        return self.metrics.get("hmean") if "precision" in self.metrics else None
+
+    @property
+    def best(self) -> float | None:
+        """The highest up to here; None before the first evaluation."""
+        best = self.metrics.get("hmean.best")
+        return best if best is not None and math.isfinite(best) else None
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """What an evaluation counted on one picture of val."""
+
+    index: int
+    """Its place in the evaluated set, from 0."""
+    name: str
+    """As its label file has it."""
+    matched: int
+    ground_truth: int
+    detected: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial, with its curve."""
+
+    number: int
+    trial_id: str
+    values: Mapping[str, Scalar]
+    epochs: int
+    hmean: float | None
+    end: str
+    """`finished`, `stopped early`, `failed`, `running`, or what else the books say."""
+    reason: str
+    seconds: float
+    curve: tuple[Epoch, ...] = ()
+    weights: Path | None = None
+    """Of its best epoch; None where there are none, or none any more."""
+    per_image: tuple[ImageCounts, ...] = ()
+    """Of those weights on val; empty where they were not kept."""
+    device_hours: float | None = None
+    """As it was measured; None where it was not."""
+    parameters: float | None = None
+    """Of its student."""
+    latency_ms: float | None = None
+    """Of its student, on one CPU thread; None where it was not measured."""
+
+    @property
+    def keep(self) -> float | None:
+        """Hmean on `data.keep` of its kept weights; None where there is no such set."""
+        return next((e.metrics[KEPT] for e in reversed(self.curve) if KEPT in e.metrics), None)
+
+    @property
+    def epoch_s(self) -> float | None:
+        """Mean time of an epoch in seconds, evaluation included."""
+        times = [e.metrics["time.epoch_s"] for e in self.curve if "time.epoch_s" in e.metrics]
+        return sum(times) / len(times) if times else None
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether it was ended before its last epoch, by the scheduler or by hand."""
+        return self.end.startswith("stopped")
+
+    @property
+    def name(self) -> str:
+        """`trial 3`, as people see it."""
+        return f"trial {self.number}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a knob may take, and so the axis on which it is shown."""
+
+    kind: Literal["log", "linear", "steps", "whole", "choice"]
+    low: float = 0.0
+    high: float = 0.0
+    """Of all kinds but `choice`; of `whole` the largest that can be drawn."""
+    step: float = 0.0
+    """Of `steps`."""
+    choices: tuple[Scalar, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """As a space file has it."""
+        match self.kind:
+            case "log":
+                return f"{{loguniform: [{self.low:g}, {self.high:g}]}}"
+            case "linear":
+                return f"{{uniform: [{self.low:g}, {self.high:g}]}}"
+            case "steps":
+                return f"{{quniform: [{self.low:g}, {self.high:g}, {self.step:g}]}}"
+            case "whole":
+                return f"{{randint: [{self.low:g}, {self.high + 1:g}]}}"
+            case "choice":
+                return f"{{choice: {json.dumps(list(self.choices))}}}"
+            case _:
+                assert_never(self.kind)
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A key in which trials differ."""
+
+    key: str
+    scale: Scale
+    """As the books have it, widened to what trials took: the control may lie outside the space."""
+    values: tuple[Scalar, ...]
+    """That trials took, without None."""
+    space: str = ""
+    """What it was drawn from, as a space file has it; empty where the books do not tell."""
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether its values have no order that an axis could show."""
+        return self.scale.kind == "choice"
+
+    @property
+    def is_log(self) -> bool:
+        """Whether its axis is logarithmic."""
+        return self.scale.kind == "log"
+
+
+def knob(key: str, drawn_from: Scale | None, values: Sequence[Scalar]) -> Knob:
+    """The knob of these values. Where it is not known what they were drawn from, they tell it."""
+    taken = tuple(v for v in values if v is not None)
+    space = "" if drawn_from is None else drawn_from.text
+    numbers = [float(v) for v in taken if is_number(v)]
+    if (drawn_from is not None and drawn_from.kind == "choice") or len(numbers) < len(taken) or not taken:
+        given = drawn_from.choices if drawn_from is not None else ()
+        more = tuple(v for v in dict.fromkeys(taken) if v not in given)
+        return Knob(key, Scale("choice", choices=(*given, *more)), taken, space)
+    low, high = min(numbers), max(numbers)
+    if drawn_from is None:
+        is_log = low > 0 and high / low >= LOG_FROM
+        return Knob(key, Scale("log" if is_log else "linear", low, high), taken)
+    low, high = min(low, drawn_from.low), max(high, drawn_from.high)
+    kind = drawn_from.kind if drawn_from.kind != "log" or low > 0 else "linear"
+    return Knob(key, Scale(kind, low, high, drawn_from.step), taken, space)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean hmean of one arm less that of a control, with the 95% interval over seeds and pictures."""
+
+    control: str
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:+.4f} ({self.low:+.4f} to {self.high:+.4f}) on {self.control}"
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether the whole interval lies above 0."""
+        return self.low > 0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One candidate or control, trained again with several seeds."""
+
+    name: str
+    """As people see it, e.g. `trial 3`."""
+    hmeans: tuple[float, ...]
+    """One for each seed; a single one for weights that nobody trained."""
+    is_control: bool = False
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return sum(self.hmeans) / len(self.hmeans)
+
+    @property
+    def spread(self) -> float | None:
+        """Sample standard deviation over the seeds; None for a single one."""
+        if len(self.hmeans) < 2:
+            return None
+        return math.sqrt(sum((h - self.mean) ** 2 for h in self.hmeans) / (len(self.hmeans) - 1))
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The best trials and the controls, trained again with fresh seeds."""
+
+    arms: tuple[Arm, ...]
+    winner: str
+    """Name of the arm that is the sweep's answer: a control where nothing beats it beyond noise."""
+
+    @property
+    def answer(self) -> Arm | None:
+        """The arm of that name."""
+        return next((arm for arm in self.arms if arm.name == self.winner), None)
+
+    @property
+    def seeds(self) -> int:
+        """Of an arm."""
+        return max(len(arm.hmeans) for arm in self.arms)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as it lies on disk."""
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+    """The whole config, flat: dotted key to value."""
+    knobs: tuple[Knob, ...]
+    trials: tuple[Trial, ...]
+    start: Mapping[str, float] = field(default_factory=dict)
+    """Before any training: `hmean.start` of the given weights, `hmean.Teacher`."""
+    confirmation: Confirmation | None = None
+    """None where nothing was trained again."""
+    tested: tuple[tuple[str, float, int], ...] = ()
+    """On the test set: whose weights, their hmean, and how many pictures; empty where there is none."""
+    teacher_saved_s: float | None = None
+    """Seconds that the shared teacher's answers spared the trials; None where each asked for itself, or had none."""
+
+    @property
+    def epochs(self) -> int:
+        """Of a whole trial."""
+        given = self.config.get("optim.epochs")
+        return given if isinstance(given, int) else max((t.epochs for t in self.trials), default=0)
+
+    @property
+    def workers(self) -> int:
+        """Of one trial."""
+        given = self.config.get("ray.num_workers")
+        return given if isinstance(given, int) else 1
+
+    @property
+    def compared(self) -> tuple[Trial, ...]:
+        """Trials that reached an hmean; in the order of their numbers."""
+        return tuple(t for t in self.trials if t.hmean is not None and t.epochs)
+
+    @property
+    def best(self) -> Trial | None:
+        """The highest hmean on val; the earlier one of equals."""
+        return max(self.compared, key=lambda t: (t.hmean or 0.0, -t.number), default=None)
+
+    @property
+    def winner(self) -> Trial | None:
+        """The best trial; where a confirmation gave another answer, the trial of that."""
+        answer = self.confirmation.answer if self.confirmation is not None else None
+        if answer is None:
+            return self.best
+        if answer.is_control:
+            return self.control or self.best
+        return next((t for t in self.trials if t.name == answer.name), self.best)
+
+    @property
+    def against(self) -> str | None:
+        """What hmean is weighed against, in a sweep with two objectives: `parameters` or `latency`."""
+        given = self.config.get("sweep.against")
+        return given if given in ("parameters", "latency") else None
+
+    def cost(self, trial: Trial) -> float | None:
+        """The trial's value of the second objective."""
+        return trial.latency_ms if self.against == "latency" else trial.parameters
+
+    @property
+    def pareto(self) -> tuple[Trial, ...]:
+        """The trials of which no other has at least their hmean at no more cost; by cost. Empty with one objective."""
+        if self.against is None:
+            return ()
+        found = [(self.cost(t) or 0.0, t.hmean or 0.0, t) for t in self.compared if self.cost(t) is not None]
+        front = [
+            (cost, t)
+            for cost, hmean, t in found
+            if not any(h >= hmean and c <= cost and (h, c) != (hmean, cost) for c, h, _ in found)
+        ]
+        return tuple(t for _, t in sorted(front, key=lambda f: (f[0], f[1].number)))
+
+    @property
+    def control(self) -> Trial | None:
+        """The trial of the config's own values, where the sweep holds one."""
+        for trial in self.trials:
+            if trial.values and all(same(self.config.get(key), value) for key, value in trial.values.items()):
+                return trial
+        return None
+
+    @property
+    def running(self) -> int:
+        """Trials without an end."""
+        return sum(t.end == "running" for t in self.trials)
+
+    def device_hours(self, trial: Trial) -> float:
+        """What the trial took: as measured, else its time from start to end by its workers."""
+        return trial.device_hours if trial.device_hours is not None else trial.seconds * self.workers / 3600
+
+    def saved_hours(self, trial: Trial) -> float:
+        """What ending the trial early left unspent, by the time that its own epochs took; in device-hours."""
+        if not trial.was_stopped or trial.epoch_s is None:
+            return 0.0
+        return max(0, self.epochs - trial.epochs) * trial.epoch_s * self.workers / 3600
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs at which trials were ended, or would have been."""
+        first, factor = self.config.get("sweep.grace_epochs"), self.config.get("sweep.reduction_factor")
+        stopped = sorted({t.epochs for t in self.trials if t.end == "stopped early" and t.epochs})
+        if self.config.get("sweep.scheduler") != "asha" or not isinstance(first, int) or not isinstance(factor, int):
+            return tuple(stopped)
+        rungs = []
+        while first < self.epochs:
+            rungs.append(first)
+            first *= factor
+        return tuple(rungs)
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether it is one; a boolean is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values of a key are the same, however a number was written."""
+    if is_number(one) and is_number(other):
+        return math.isclose(one, other, rel_tol=1e-9)
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)

@@ -1,0 +1,283 @@
+"""The page about one sweep: what it holds, in which order, and the file.
+
+The file needs nothing beside it and asks no network for anything; its own policy forbids it to.
+"""
+
+import datetime
+import shlex
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from ocr_ray.files import write_text
+from ocr_ray.report import charts, knob_charts
+from ocr_ray.report.blocks import Block, Cell, Charts, Code, Page, Prose, Row, Section, Table
+from ocr_ray.report.contents import Confirmation, Scalar, Sweep, Trial
+from ocr_ray.report.html import rendered
+from ocr_ray.report.importance import Importance, importance
+from ocr_ray.report.looks import short
+from ocr_ray.report.pictures import worst_pictures
+from ocr_ray.report.ranks import rank_sentence
+from ocr_ray.report.read import CONFIG_FILE, REPORT_FILE, read_sweep
+from ocr_ray.report.verdict import end_of, headline, hours, tiles
+
+
+def write_report(folder: Path, out: Path | None = None) -> Path:
+    """Writes the page about the sweep in `folder`, by default to `report.html` in it. Returns: the file.
+
+    Raises: RunError when the sweep's books cannot be read, UserError when the file cannot be written.
+    """
+    out = out or folder / REPORT_FILE
+    write_text(out, rendered(page_of(read_sweep(folder))))
+    return out
+
+
+def page_of(sweep: Sweep) -> Page:
+    """The page; a part is there when what it shows is."""
+    sections = (
+        _curves(sweep),
+        _confirmation(sweep.confirmation),
+        _tested(sweep),
+        _pareto(sweep),
+        _importance(sweep),
+        _slices(sweep),
+        _parallel(sweep),
+        _cost(sweep),
+        _trials(sweep),
+        _pictures(sweep),
+        _again(sweep),
+    )
+    return Page(
+        title=sweep.name,
+        kind="sweep",
+        about=_about(sweep),
+        headline=headline(sweep),
+        tiles=tiles(sweep),
+        sections=tuple(section for section in sections if section is not None),
+    )
+
+
+def _about(sweep: Sweep) -> str:
+    config = sweep.config
+    parts = [f"recipe {config['recipe']}"] if config.get("recipe") else []
+    parts += [f"{sweep.epochs} epochs a trial"] if sweep.epochs else []
+    parts += [f"searcher {config['sweep.searcher']}"] if config.get("sweep.searcher") else []
+    parts += [f"early stopping {config['sweep.scheduler']}"] if config.get("sweep.scheduler") else []
+    val = config.get("data.val")
+    if val:
+        files = val if isinstance(val, list) else [val]
+        parts.append("val " + ", ".join("/".join(Path(file).parts[-2:]) for file in files))
+    return " · ".join([*parts, written()])
+
+
+def written() -> str:
+    """When this page was, and by which version of ours."""
+    now = datetime.datetime.now().astimezone()
+    return f"written {now:%Y-%m-%d %H:%M} by ocr_ray {version('ocr-ray')}"
+
+
+def _curves(sweep: Sweep) -> Section | None:
+    drawn = charts.learning_curves(sweep)
+    if drawn is None:
+        return None
+    lead = "Hmean on val after each evaluation. ★: where the winner's kept weights come from."
+    stopped = sum(t.was_stopped for t in sweep.trials)
+    if sweep.rungs:
+        at = ", ".join(map(str, sweep.rungs))
+        lead += f" Trials are compared at epoch {at} (dotted lines); {stopped or 'none'} of {len(sweep.trials)} "
+        lead += "were stopped early." if stopped != 1 else "was stopped early."
+    said = rank_sentence(sweep)
+    return Section("curves", "Learning curves", lead, (drawn, Prose(said)) if said else (drawn,))
+
+
+def _confirmation(found: Confirmation | None) -> Section | None:
+    if found is None:
+        return None
+    lead = (
+        f"The best trials and the controls, trained again with {found.seeds} fresh seeds: the search itself picks what "
+        "was lucky once. The winner is picked here, by 95% intervals over seeds and pictures."
+    )
+    rows = tuple(
+        Row(
+            (
+                Cell(arm.name),
+                Cell(str(len(arm.hmeans)), len(arm.hmeans)),
+                Cell(f"{arm.mean:.4f}", arm.mean),
+                Cell("" if arm.spread is None else f"{arm.spread:.4f}", arm.spread),
+                Cell("; ".join(map(str, arm.differences))),
+            ),
+            "winner" if arm.name == found.winner else "control" if arm.is_control else "",
+        )
+        for arm in found.arms
+    )
+    table = Table("confirmation-table", ("arm", "seeds", "mean hmean", "spread", "difference (95% interval)"), rows)
+    return Section("confirmation", "Confirmation", lead, (*charts.confirmation_charts(found), table))
+
+
+def _tested(sweep: Sweep) -> Section | None:
+    if not sweep.tested:
+        return None
+    rows = tuple(
+        Row((Cell(name), Cell(f"{hmean:.4f}", hmean), Cell(str(pictures), pictures)))
+        for name, hmean, pictures in sweep.tested
+    )
+    lead = "Pictures that took no part in the search, evaluated once at its end."
+    return Section("test", "On the test set", lead, (Table("test-table", ("weights", "hmean", "pictures"), rows),))
+
+
+def _pareto(sweep: Sweep) -> Section | None:
+    drawn = charts.pareto_front(sweep)
+    if drawn is None:
+        return None
+    lead = "No trial has both a higher hmean and a lower cost than one on the front."
+    return Section("pareto", "Pareto front", lead, (drawn,))
+
+
+def _importance(sweep: Sweep) -> Section | None:
+    if not sweep.compared or len(sweep.knobs) < 2:
+        return None
+    found = importance(sweep)
+    drawn = knob_charts.importance_chart(found)
+    title = "Which knobs mattered"
+    if drawn is None:
+        return Section("importance", title, f"{found.why[:1].upper()}{found.why[1:]}.", ())
+    note = (
+        "A share is a knob's part in the differences of hmean; all shares of an evaluator add up to 1, so that some "
+        "knob leads even in noise. PED-ANOVA asks what sets the better quarter of the trials apart, fANOVA what "
+        "explains hmean over the whole space. Whiskers: the middle 90% over trials drawn again with replacement. Grey: "
+        "what 95% of the shares stay below when hmeans are dealt out at random."
+    )
+    if any(t.was_stopped for t in sweep.trials):
+        note += " Trials that were stopped early count with the hmean they had reached."
+    return Section("importance", title, _which(found), (drawn, Prose(note)))
+
+
+def _which(found: Importance) -> str:
+    told = found.told
+    if not told:
+        return (
+            f"No knob stands out of chance over these {found.trials} trials: they tell too little, or the knobs matter "
+            "too little within the space."
+        )
+    said = ", ".join(f"{key} (by {' and '.join(by)})" for key, by in told.items())
+    return f"Beyond what chance gives over {found.trials} trials: {said}."
+
+
+def _slices(sweep: Sweep) -> Section | None:
+    drawn = knob_charts.slices(sweep)
+    if not drawn or len(sweep.compared) < 2:
+        return None
+    lead = "Each trial's best hmean by the value of one knob; the others differ as well."
+    return Section("slices", "Slices", lead, (Charts(drawn),))
+
+
+def _parallel(sweep: Sweep) -> Section | None:
+    drawn = knob_charts.parallel_coordinates(sweep)
+    if drawn is None:
+        return None
+    lead = "A line for each trial; the better quarter stands out. Point at a line for its values."
+    return Section("parallel", "Parallel coordinates", lead, (drawn,))
+
+
+def _cost(sweep: Sweep) -> Section | None:
+    drawn = charts.cost(sweep)
+    if drawn is None:
+        return None
+    spent = sum(sweep.device_hours(t) for t in sweep.trials)
+    saved = sum(sweep.saved_hours(t) for t in sweep.trials)
+    lead = f"All trials together took {hours(spent)} of device time"
+    if not any(t.device_hours is not None for t in sweep.trials):
+        lead += ": each from its start to its end, its workers' start included, times its workers"
+    said = [lead + "."]
+    stopped = sum(t.was_stopped for t in sweep.trials)
+    if saved:
+        said.append(
+            f"Stopping {stopped} of them early left about {hours(saved)} unspent, by the time that their epochs took."
+        )
+    if sweep.teacher_saved_s:
+        said.append(
+            f"The shared teacher's answers spared the trials about {hours(sweep.teacher_saved_s / 3600)} of its time."
+        )
+    return Section("cost", "Cost", " ".join(said), (drawn,))
+
+
+def _trials(sweep: Sweep) -> Section | None:
+    if not sweep.trials:
+        return None
+    keys = [knob.key for knob in sweep.knobs]
+    reasons = any(t.reason for t in sweep.trials)
+    more: list[tuple[str, Callable[[Trial], float | None], str]] = [
+        ("hmean on keep", lambda t: t.keep, ".4f"),
+        ("parameters", lambda t: t.parameters, ",.0f"),
+        ("latency, ms", lambda t: t.latency_ms, ".1f"),
+    ]
+    # Every student has parameters; they are worth a column where trials differ in them.
+    more = [m for m in more if len({m[1](t) for t in sweep.compared} - {None}) > (m[0] == "parameters")]
+    rows = tuple(
+        Row(
+            (
+                Cell(str(t.number), t.number),
+                Cell("" if t.hmean is None else f"{t.hmean:.4f}", t.hmean),
+                *(Cell("" if (v := of(t)) is None else format(v, form), v) for _, of, form in more),
+                *(_value(t.values.get(key)) for key in keys),
+                Cell(f"{t.epochs}", t.epochs),
+                Cell(end_of(t, sweep.epochs)),
+                *((Cell(t.reason),) if reasons else ()),
+                Cell(hours(sweep.device_hours(t)), sweep.device_hours(t)),
+            ),
+            "winner" if t is sweep.winner else "control" if t is sweep.control else "",
+        )
+        for t in sweep.trials
+    )
+    last = ("epochs", "end", *(("reason",) if reasons else ()), "device time")
+    columns = ("trial", "hmean", *(name for name, *_ in more), *keys, *last)
+    lead = "A click on a column's head sorts by it. The winner is marked ★, the config's own values ◆."
+    return Section("trials", "All trials", lead, (Table("trials-table", columns, rows),))
+
+
+def _value(value: Scalar) -> Cell:
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return Cell(short(value), number)
+
+
+def _pictures(sweep: Sweep) -> Section | None:
+    if not sweep.compared:
+        return None
+    found = worst_pictures(sweep)
+    blocks: tuple[Block, ...] = found.pictures
+    if blocks:
+        blocks = (*blocks, Prose("Blue: labelled. Orange: found. Thin grey: labelled as not to be read."))
+    return Section("pictures", "The winner's worst pictures", found.note, blocks)
+
+
+def _again(sweep: Sweep) -> Section | None:
+    config = sweep.folder / CONFIG_FILE
+    winner = sweep.winner
+    if not config.exists():
+        return None
+    blocks: list[Block] = []
+    if winner is not None:
+        typed = [f"{key}={_typed(value)}" for key, value in winner.values.items() if value is not None]
+        blocks.append(Code("Train the winner again", _command("ocr-ray train", str(config), *typed)))
+        val = sweep.config.get("data.val")
+        if winner.weights is not None and val:
+            labels = val if isinstance(val, list) else [val]
+            root = sweep.config.get("data.root")
+            rooted = ["--root", str(root)] if root else []
+            commands = [_command("ocr-ray eval", str(winner.weights), str(label), *rooted) for label in labels]
+            blocks.append(Code("Evaluate its weights", "\n".join(commands)))
+    spaces = [f"{knob.key}: {knob.space}" for knob in sweep.knobs if knob.space]
+    if len(spaces) == len(sweep.knobs) and spaces:
+        blocks.append(Code("The search space (space.yaml)", "\n".join(spaces)))
+        again = _command("ocr-ray tune", str(config), "space.yaml", "--name", f"{sweep.name}-again")
+        blocks.append(Code("Search again", again))
+    return Section("again", "How to do it again", "", tuple(blocks)) if blocks else None
+
+
+def _typed(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _command(start: str, *arguments: str) -> str:
+    parts = [shlex.quote(argument) for argument in arguments]
+    return f"{start} {' '.join(parts)}"

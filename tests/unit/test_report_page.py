@@ -1,0 +1,351 @@
+"""The page as HTML: what it holds for each kind of sweep, what it leaves out, and that no name can do harm in it."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ocr_ray.cli import app
+from ocr_ray.errors import RunError
+from ocr_ray.report.at_end import report_at_end
+from ocr_ray.report.compare import best_so_far, comparison_of, write_comparison
+from ocr_ray.report.contents import Arm, Confirmation, Difference, Sweep, Trial, knob
+from ocr_ray.report.html import rendered
+from ocr_ray.report.page import page_of, write_report
+from ocr_ray.report.ranks import rank_rungs, rank_sentence
+from ocr_ray.report.read import read_sweep
+from ocr_ray.report.verdict import headline, tiles
+
+RECORDED = Path(__file__).resolve().parents[1] / "data" / "sweep"
+EVIL = "</script><script>alert(1)</script><b onclick='x'>&amp;"
+
+
+class Parsed(HTMLParser):
+    """What a browser would see, as far as the tests ask."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.sections: list[str] = []
+        self.plots: list[str] = []
+        self.figures: dict[str, Any] = {}
+        self.scripts = 0
+        self.links: list[str] = []
+        self.pictures = 0
+        self.text = ""
+        self._data, self._silent = "", False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {key: value or "" for key, value in attrs}
+        self.links += [given[key] for key in ("src", "href", "action") if key in given]
+        self.sections += [given["id"]] if tag == "section" else []
+        self.plots += [given["id"]] if given.get("class") == "plot" else []
+        self.pictures += tag == "img"
+        self.scripts += tag == "script"
+        self._data = given.get("data-plot", "")
+        self._silent = tag in ("script", "style")
+        assert not [key for key in given if key.startswith("on")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._data, self._silent = "", False
+
+    def handle_data(self, data: str) -> None:
+        if self._data:
+            self.figures[self._data] = json.loads(data)
+        elif not self._silent:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    """The page of the whole sweep."""
+    return rendered(page_of(read_sweep(RECORDED)))
+
+
+@pytest.fixture(scope="module")
+def whole(text: str) -> Parsed:
+    return Parsed(text)
+
+
+@pytest.fixture
+def sweep() -> Sweep:
+    """Its first trials, too few for importances, which take seconds."""
+    sweep = read_sweep(RECORDED)
+    return replace(sweep, trials=sweep.trials[:8])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The same, on disk."""
+    folder = Path(shutil.copytree(RECORDED, tmp_path / "words"))
+    book = json.loads((folder / "trials.json").read_text())
+    (folder / "trials.json").write_text(json.dumps({**book, "trials": book["trials"][:8]}))
+    return folder
+
+
+def parsed(sweep: Sweep) -> Parsed:
+    return Parsed(rendered(page_of(sweep)))
+
+
+def test_a_whole_sweep_has_every_part_that_it_has_data_for(whole: Parsed) -> None:
+    page = whole
+    assert page.sections == ["curves", "importance", "slices", "parallel", "cost", "trials", "pictures", "again"]
+    slices = [f"plot-slice-{i}" for i in range(4)]
+    expected = ["plot-learning-curves", "plot-importance", *slices, "plot-parallel-coordinates", "plot-cost"]
+    assert page.plots == expected
+    assert list(page.figures) == expected
+    assert "The weights of trial" in page.text  # they were not recorded
+    assert "ocr-ray train" in page.text
+
+
+def test_every_axis_has_a_name(whole: Parsed) -> None:
+    for name, figure in whole.figures.items():
+        titles = {axis: figure["layout"][axis]["title"].get("text", "") for axis in ("xaxis", "yaxis")}
+        named = {"plot-importance": ["xaxis"], "plot-parallel-coordinates": []}.get(name, ["xaxis", "yaxis"])
+        assert all(titles[axis] for axis in named), name
+    parallel = whole.figures["plot-parallel-coordinates"]["layout"]["xaxis"]["ticktext"]
+    keys = ["optim.lr", "loss.db.beta", "loss.db.alpha", "loss.db.balance", "<b>hmean</b>"]
+    assert [text.replace("<br>", "") for text in parallel] == keys
+
+
+def test_the_axis_of_a_log_knob_is_logarithmic(whole: Parsed) -> None:
+    kinds = [whole.figures[f"plot-slice-{i}"]["layout"]["xaxis"].get("type") for i in range(4)]
+    assert kinds == ["log", "log", "linear", "linear"]
+
+
+def test_the_curves_tell_ends_apart_and_mark_rungs(whole: Parsed) -> None:
+    figure = whole.figures["plot-learning-curves"]
+    names = {trace["name"] for trace in figure["data"]}
+    assert names == {"finished", "stopped before its end", "the config's own values", "winner"}
+    assert len(figure["data"]) == 12
+    assert [a["text"] for a in figure["layout"]["annotations"]] == ["rung 3", "rung 6"]
+
+
+def test_the_page_asks_no_network_and_has_one_copy_of_the_script(text: str, whole: Parsed) -> None:
+    assert [link for link in whole.links if not link.startswith(("#", "data:"))] == []
+    assert text.count("plotly.js v") == 1
+    assert "default-src 'none'" in text
+    assert len(text) < 6_000_000
+
+
+def test_names_and_reasons_stay_text(sweep: Sweep, tmp_path: Path) -> None:
+    trials = [replace(t, values={**t.values, EVIL: f"{EVIL}{t.number}"}) for t in sweep.trials]
+    trials[2] = replace(trials[2], reason=EVIL, end="failed")
+    evil = knob(EVIL, None, [t.values[EVIL] for t in trials])
+    bad = replace(sweep, name=EVIL, trials=tuple(trials), knobs=(evil, *sweep.knobs))
+    scripts = parsed(sweep).scripts
+    for text in (rendered(page_of(bad)), rendered(comparison_of([bad, sweep]))):
+        page = Parsed(text)
+        assert "<script>alert" not in text
+        assert "alert(1)" in page.text
+        assert EVIL in page.text
+        assert page.figures
+    assert parsed(bad).scripts == scripts + 1  # one slice more
+    told = json.dumps(parsed(bad).figures)
+    assert "<script" not in told
+    assert "<b onclick" not in told
+
+
+def without_curve(sweep: Sweep, **changes: Any) -> Sweep:
+    return replace(sweep, trials=tuple(replace(t, curve=(), weights=None, **changes) for t in sweep.trials))
+
+
+def test_one_trial(sweep: Sweep) -> None:
+    page = parsed(replace(sweep, trials=sweep.trials[:1]))
+    assert "parallel" not in page.sections
+    assert "slices" not in page.sections
+    assert "No trial beat the config's own values" in page.text
+    assert "1 trial with an hmean is too few to tell" in page.text
+
+
+def test_nothing_evaluated_yet(sweep: Sweep) -> None:
+    page = parsed(without_curve(sweep, hmean=None, epochs=0, end="running"))
+    assert page.sections == ["cost", "trials", "again"]
+    assert "No trial has been evaluated yet." in page.text
+    assert "8 trials have no end yet" in page.text
+
+
+def test_all_failed(sweep: Sweep) -> None:
+    page = parsed(without_curve(sweep, hmean=None, epochs=0, end="failed", reason="worker 0: out of memory"))
+    assert "No trial came through." in page.text
+    assert "Trial 1: worker 0: out of memory" in page.text
+    assert "reason" in page.text
+    assert "curves" not in page.sections
+
+
+def test_no_trial_and_nothing_else(sweep: Sweep) -> None:
+    page = parsed(Sweep("bare", RECORDED / "nowhere", {}, (), ()))
+    assert page.sections == []
+    assert page.plots == []
+    assert "No trial has started." in page.text
+    assert page.scripts == 1  # no charts, so no library
+
+
+def test_hmean_zero_everywhere(sweep: Sweep) -> None:
+    assert headline(without_curve(sweep, hmean=0.0)).text == "No trial found any text on val."
+
+
+def test_an_interrupted_sweep_says_so(sweep: Sweep) -> None:
+    trials = (*sweep.trials[:-1], replace(sweep.trials[-1], end="running"))
+    assert any("1 trial has no end yet" in line for line in headline(replace(sweep, trials=trials)).details)
+
+
+def test_the_headline_names_winner_control_and_doubt(sweep: Sweep) -> None:
+    said = headline(sweep)
+    assert sweep.winner is not None
+    assert sweep.control is not None
+    assert said.text.startswith(f"Trial {sweep.winner.number} reached hmean {sweep.winner.hmean:.4f}, ")
+    assert f"({sweep.control.hmean:.4f})" in said.text
+    assert "Whether that is more than luck is not known" in said.details[-1]
+    below = headline(replace(sweep, start={"hmean.start": 0.9}))
+    assert below.tone == "warning"
+    assert any("below the weights that training started from (0.9000); keep those" in line for line in below.details)
+
+
+def test_it_says_whether_the_rungs_told_the_end(sweep: Sweep) -> None:
+    whole = read_sweep(RECORDED)
+    assert [rank.epoch for rank in rank_rungs(whole)] == [3, 6]
+    assert all(-1 <= rank.tau <= 1 for rank in rank_rungs(whole))
+    assert "Over the 9 trials that ran to their end" in rank_sentence(whole)
+
+    def as_good_as_its_number(t: Trial) -> Trial:
+        curve = tuple(replace(e, metrics={"hmean.best": 0.1 * t.number}) for e in t.curve)
+        return replace(t, end="finished", hmean=0.1 * t.number, curve=curve)
+
+    ordered = tuple(map(as_good_as_its_number, sweep.trials))
+    same = replace(sweep, trials=ordered)
+    assert [rank.tau for rank in rank_rungs(same)] == [pytest.approx(1), pytest.approx(1)]
+    assert rank_sentence(same).endswith("stopping early would have been safe.")
+    turned = replace(sweep, trials=tuple(replace(t, hmean=1 - (t.hmean or 0)) for t in ordered))
+    assert rank_sentence(turned).endswith("stopping at epoch 3 would not have been safe.")
+    assert rank_sentence(replace(sweep, trials=ordered[:4])) == ""
+
+
+def confirmation(low: float) -> Confirmation:
+    over = Difference("default config", low + 0.01, low, low + 0.02)
+    arms = (
+        Arm("default config", (0.40, 0.42), is_control=True),
+        Arm("trial 2", (0.42, 0.46), differences=(over,)),
+    )
+    return Confirmation(arms, "trial 2" if low > 0 else "default config")
+
+
+def test_a_confirmed_winner_is_said_to_be_one_and_has_error_bars(sweep: Sweep) -> None:
+    confirmed = replace(sweep, confirmation=confirmation(0.01))
+    page = parsed(confirmed)
+    assert page.sections[:2] == ["curves", "confirmation"]
+    assert "Trial 2 is better beyond noise: hmean 0.4400, the mean of 2 fresh seeds." in page.text
+    assert "0.0200 more than default config (95% interval +0.0100 to +0.0300): beyond noise." in page.text
+    means = page.figures["plot-confirmation"]["data"][1]
+    assert means["error_x"]["array"] == pytest.approx([0.0282843, 0.0141421], rel=1e-4)
+    interval = page.figures["plot-differences"]["data"][0]
+    assert interval["error_x"]["arrayminus"] == pytest.approx([0.01])
+    assert [tile.value for tile in tiles(confirmed)[:2]] == ["0.4400", "+0.0200"]
+
+
+def test_a_confirmation_may_choose_another_trial_than_the_search(sweep: Sweep) -> None:
+    other = replace(confirmation(0.01), winner="trial 2")
+    assert sweep.winner is not None
+    assert sweep.winner.number == 6
+    assert replace(sweep, confirmation=other).winner is sweep.trials[1]
+    assert replace(sweep, confirmation=confirmation(-0.015)).winner is sweep.control
+
+
+def test_a_second_objective_has_its_front(sweep: Sweep) -> None:
+    costs = (9.0, 3.0, 2.0, 2.0, 5.0, 9.0, 6.0, 7.0)
+    trials = tuple(replace(t, latency_ms=c, parameters=6e5) for t, c in zip(sweep.trials, costs, strict=True))
+    two = replace(sweep, trials=trials, config={**sweep.config, "sweep.against": "latency"})
+    assert [t.number for t in two.pareto] == [4, 2, 5, 7, 8, 6]
+    page = parsed(two)
+    assert page.sections[:2] == ["curves", "pareto"]
+    front = page.figures["plot-pareto"]["data"][0]
+    assert front["x"] == [2.0, 3.0, 5.0, 6.0, 7.0, 9.0]
+    assert "the answer is a set of 6, the cheapest first: trial 4, 2, 5, 7, 8, 6." in page.text
+    assert "latency, ms" in page.text
+    assert "parameters" not in page.text  # all trials have as many
+    assert "pareto" not in parsed(sweep).sections
+
+
+def test_sets_beside_val_are_shown_when_they_are_there(sweep: Sweep, folder: Path) -> None:
+    (folder / "test").mkdir()
+    columns = {"index": [0, 1], "name": ["a", "b"], "matched": [1, 2], "ground_truth": [2, 2], "detected": [2, 4]}
+    (folder / "test" / "x.json").write_text(json.dumps({"of": "trial 6", **columns}))
+    reports = folder / "train" / sweep.trials[0].trial_id / "reports.jsonl"
+    lines = [json.dumps({**json.loads(line), "keep.hmean.at_best": 0.321}) for line in reports.read_text().splitlines()]
+    reports.write_text("\n".join(lines))
+    found = read_sweep(folder)
+    assert found.tested == (("trial 6", pytest.approx(0.6), 2),)
+    assert found.trials[0].keep == 0.321
+    page = parsed(found)
+    assert "test" in page.sections
+    assert "hmean on keep" in page.text
+    assert "0.3210" in page.text
+
+
+def test_when_nothing_beats_the_control_the_answer_is_the_control(sweep: Sweep) -> None:
+    said = headline(replace(sweep, confirmation=confirmation(-0.015)))
+    assert said.text == "Nothing beat default config beyond noise: keep it, at hmean 0.4100."
+    assert said.details[0] == "The best candidate, trial 2, has 0.4400 over 2 fresh seeds."
+    assert "within noise" in said.details[1]
+
+
+def test_the_best_so_far_ends_at_the_best_and_at_all_that_was_spent(sweep: Sweep) -> None:
+    spent, best = best_so_far(sweep, "epochs")
+    assert sweep.winner is not None
+    assert best[-1] == sweep.winner.hmean
+    assert best == sorted(best)
+    assert spent == sorted(spent)
+    assert spent[-1] == sum(t.epochs for t in sweep.trials)
+    hours = best_so_far(sweep, "hours")[0]
+    assert hours[-1] == pytest.approx(60 * sum(sweep.device_hours(t) for t in sweep.trials))
+
+
+def test_a_comparison_shows_where_sweeps_differ(sweep: Sweep, tmp_path: Path) -> None:
+    other = replace(
+        sweep,
+        name="longer",
+        config={**sweep.config, "optim.epochs": 16, "ray.num_workers": 2},
+        confirmation=confirmation(0.01),
+    )
+    page = Parsed(rendered(comparison_of([sweep, other])))
+    assert page.sections == ["progress", "results", "confirmation", "spaces", "configs"]
+    assert page.plots == ["plot-best-by-epochs", "plot-best-by-hours", "plot-confirmation"]
+    assert "optim.epochs" in page.text
+    assert "ray.num_workers" not in page.text
+    assert "reached the highest hmean" in page.text
+    unlike = replace(sweep, name="elsewhere", config={**sweep.config, "data.val": ["other.txt"]})
+    assert "were not evaluated alike" in Parsed(rendered(comparison_of([sweep, unlike]))).text
+    with pytest.raises(RunError, match="compare: expected at least two sweeps, found 1"):
+        write_comparison([RECORDED], tmp_path / "c.html")
+
+
+def test_the_files_are_written_where_they_are_asked_for(folder: Path, tmp_path: Path) -> None:
+    assert write_report(folder) == folder / "report.html"
+    assert "<h1>words</h1>" in (folder / "report.html").read_text()
+    out = write_comparison([folder, RECORDED], tmp_path / "sub" / "both.html")
+    assert "<h1>words · sweep</h1>" in out.read_text()
+
+
+def test_the_commands_say_where_they_wrote(folder: Path, tmp_path: Path) -> None:
+    for command in (["report", str(folder)], ["compare", str(folder), str(RECORDED)]):
+        out = tmp_path / f"{command[0]}.html"
+        said = CliRunner().invoke(app, [*command, "--out", str(out)])
+        assert said.stdout.strip() == str(out)
+        assert out.stat().st_size > 1_000_000
+
+
+def test_at_the_end_of_a_sweep_nothing_that_goes_wrong_raises(folder: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    assert report_at_end(tmp_path, said.append) is None
+    (tmp_path / "trials.json").write_text('{"trials": [{}]}')
+    assert report_at_end(tmp_path, said.append) is None
+    assert len(said) == 2
+    assert re.fullmatch(r"report: not written: .*; `ocr-ray report \S+` tries again", said[0])
+    assert report_at_end(folder, said.append) == folder / "report.html"
+    assert said[2] == f"report: {folder / 'report.html'}"
