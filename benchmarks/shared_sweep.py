@@ -27,7 +27,13 @@ SETTINGS = (
     *("data.num_workers=0", "optim.epochs=9", "optim.lr=3e-3", "optim.warmup_epochs=0.5", "run.threads=1"),
     *("run.evaluate_start=false", "eval.every_epochs=3", "data.val_size=2", "eval.resize.limit_side_len=320"),
     *("eval.resize.limit_type=max", "ray.cpus_per_worker=0.9", "ray.address=local"),
-    *("sweep.trials=8", "sweep.grace_epochs=3", "sweep.reduction_factor=3", "sweep.searcher=random"),
+    *(
+        "sweep.trials=8",
+        "sweep.scheduler=asha",
+        "sweep.grace_epochs=3",
+        "sweep.reduction_factor=3",
+        "sweep.searcher=random",
+    ),
 )
 
 

@@ -24,8 +24,10 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Label files: check them, convert them, or render a set.", no_args_is_help=True)
 weights_app = typer.Typer()
+space_app = typer.Typer(help="Search spaces: look at what one draws.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
+app.add_typer(space_app, name="space")
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, e.g. optim.lr=0.0005", metavar="KEY=VALUE...")]
 Config = Annotated[Path, typer.Argument(help="a recipe, e.g. configs/ppocrv3_det_cml.yaml")]
@@ -95,6 +97,8 @@ def tune_command(
     Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200).print(result.table())
     if result.taught is not None:
         typer.echo(result.taught.one_line())
+    for line in result.ranks.lines():
+        typer.echo(line)
     typer.echo(f"all runs: {result.ui_line}")
     typer.echo(f"hmean {result.hmean:.4f}  {result.best}")
 
@@ -265,6 +269,31 @@ def synth_command(
 
     render_set(out, SynthConfig(train=train, val=val), seed)
     typer.echo(f"{out}/train_label.txt  {out}/val_label.txt")
+
+
+@space_app.command("show")
+def show_command(
+    space: Annotated[Path, typer.Argument(help="a search space, e.g. search_spaces/cml_full.yaml")],
+    overrides: Overrides = None,
+    config: Annotated[
+        Path | None, typer.Option(help="the recipe it is for; absent: one whose defaults it fits")
+    ] = None,
+    number: Annotated[int, typer.Option("-n", "--number", min=0, help="draws")] = 8,
+    seed: int = 0,
+) -> None:
+    """Reads a search space as a sweep would: each key's distribution and the config's own value, and a few draws.
+
+    Example: `ocr-ray space show search_spaces/cml_loss_weights.yaml -n 12`
+    """
+    from ocr_ray.show_space import read_to_show
+
+    shown = read_to_show(space, config, overrides or [])
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+    console.print(f"{space}: for {shown.fits}", highlight=False, markup=False)
+    console.print()
+    console.print(shown.keys())
+    console.print()
+    console.print(shown.draws(number, seed))
 
 
 def main() -> None:

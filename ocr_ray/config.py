@@ -142,8 +142,7 @@ _teacher_model = partial(ModelConfig, detector=teacher_config())
 _dml_optim = partial(OptimConfig, epochs=1200, weight_decay=0.0, eps=1.25e-9)
 _cml_optim = partial(OptimConfig, weight_decay=6.25e-6, eps=1.25e-9)
 _with_copy_paste = partial(DataConfig, augment=AugmentConfig(copy_paste=CopyPasteConfig(enabled=True)))
-_dml_eval, _dml_sweep = partial(EvalConfig, every_epochs=20), partial(SweepConfig, grace_epochs=100)
-_eval, _sweep = partial(EvalConfig, every_epochs=5), partial(SweepConfig, grace_epochs=50)
+_dml_eval, _eval = partial(EvalConfig, every_epochs=20), partial(EvalConfig, every_epochs=5)
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ class DMLConfig:
     eval: EvalConfig = field(default_factory=_dml_eval)
     run: RunConfig = field(default_factory=RunConfig)
     ray: ClusterConfig = field(default_factory=ClusterConfig)
-    sweep: SweepConfig = field(default_factory=_dml_sweep)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
@@ -175,7 +174,7 @@ class CMLConfig:
     eval: EvalConfig = field(default_factory=_eval)
     run: RunConfig = field(default_factory=RunConfig)
     ray: ClusterConfig = field(default_factory=ClusterConfig)
-    sweep: SweepConfig = field(default_factory=_sweep)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
@@ -191,7 +190,7 @@ class StudentConfig:
     eval: EvalConfig = field(default_factory=_eval)
     run: RunConfig = field(default_factory=RunConfig)
     ray: ClusterConfig = field(default_factory=ClusterConfig)
-    sweep: SweepConfig = field(default_factory=_sweep)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 

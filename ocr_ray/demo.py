@@ -140,6 +140,8 @@ def demo_configs(out: Path, train: Path, val: Path, scale: DemoScale) -> tuple[D
             **common,
             "data.epoch_size": scale.cml_steps * BATCH // epochs,
             "sweep.trials": 4,
+            "sweep.neighbours": 0,  # a quarter of so few would be one
+            "sweep.scheduler": "asha",  # a sweep of so few has no use for it; it is to be seen at work
             "sweep.grace_epochs": 2,
             "sweep.reduction_factor": 2,
             "ray.cpus_per_worker": 0.9,  # and a little for the trial itself, so that two cores hold two

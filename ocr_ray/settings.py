@@ -11,13 +11,16 @@ class SweepConfig:
     """How a sweep draws its trials and which of them it ends early. Epochs are as the trials report them."""
 
     trials: int = 16
-    searcher: Literal["tpe", "random"] = "tpe"
-    """`tpe`: Optuna's tree of Parzen estimators, learns from finished trials. `random`: draws that ignore results."""
-    scheduler: Literal["asha", "median", "none"] = "asha"
+    searcher: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
+    """`tpe`, `gp`, `cmaes`: Optuna's tree of Parzen estimators, Gaussian process and evolution strategy, which learn
+    from trials that have ended. `random`: draws that ignore results. `grid`: every combination, in random order."""
+    scheduler: Literal["auto", "asha", "median", "none"] = "auto"
     """`asha`: keeps the best 1/reduction_factor at each rung. `median`: stops what lies under the median of others'
-    running means. `none`: every trial runs to its end."""
-    grace_epochs: int = 20
-    """No trial is ended before it has reported this many epochs: the first rung."""
+    running means. `none`: every trial runs to its end. `auto`: `median` below 16 trials, `asha` from 16 on. The first
+    trial, if it is the config itself, is ended by none of them."""
+    grace_epochs: int | None = None
+    """No trial is ended before it has reported this many epochs: the first rung. Absent: a third of the epochs under
+    `median`, a ninth under `asha`, rounded up to an epoch with an evaluation."""
     reduction_factor: int = 3
     """Rungs lie at grace_epochs times its powers; only `asha` reads it."""
     max_concurrent: int | None = None
@@ -25,15 +28,19 @@ class SweepConfig:
     default_first: bool = True
     """The first trial takes the config's own values where they lie inside the space, so that the sweep cannot end
     below its start unnoticed."""
+    neighbours: int | None = None
+    """After it, so many trials that differ from it in one key, halved or doubled, where the space holds that: keys that
+    are drawn log-uniformly, those of the loss first. Absent: a quarter of the trials, at most 4; none with `grid`."""
     seed: int = 0
-    """Of the draws. With more than one trial at a time `tpe` also depends on the order in which results arrive."""
+    """Of the draws. With more than one trial at a time those that learn depend on the order of the results as well."""
 
     def __post_init__(self) -> None:
         for key, value, least in (
             ("trials", self.trials, 1),
-            ("grace_epochs", self.grace_epochs, 1),
+            ("grace_epochs", 1 if self.grace_epochs is None else self.grace_epochs, 1),
             ("reduction_factor", self.reduction_factor, 2),
             ("max_concurrent", 1 if self.max_concurrent is None else self.max_concurrent, 1),
+            ("neighbours", 0 if self.neighbours is None else self.neighbours, 0),
             ("seed", self.seed, 0),
         ):
             if value < least:

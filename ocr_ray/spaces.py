@@ -1,81 +1,60 @@
 """Search spaces: files that give dotted config keys a distribution, checked against the config that they vary.
 
     loss.dml.weight: {loguniform: [0.1, 10.0]}
+    loss.db.main: {choice: [dice, bce]}
+    loss.db.ohem_ratio: {uniform: [1, 9], when: {loss.db.main: bce}}
+    optim.lr: {loguniform: [1e-4, 1e-2], points: 5}
     optim.epochs: 30
+
+`when` names keys of the same file and the value, or a list of values, that each must have for the key to be drawn; in
+other trials it has the config's own. Such keys are drawn from a `choice`, `randint` or `quniform`, in every trial.
+(Searchers draw all keys in all trials, so that any of them can be used; a draw whose condition does not hold is put
+aside.) `points` is how many of a range of reals a grid takes.
 
 The draws reach a trial's config by `typed.with_values`, the road of `key=value` on the command line.
 """
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
+from ocr_ray.distributions import (
+    Choice,
+    Distribution,
+    Fixed,
+    LogUniform,
+    QUniform,
+    RandInt,
+    Scalar,
+    describe,
+    distribution_from_plain,
+    ends,
+    holds,
+    to_domain,
+)
 from ocr_ray.errors import ConfigError
 from ocr_ray.typed import flatten, read_yaml, with_values
 
-Scalar = bool | int | float | str | None
-
-
-@dataclass(frozen=True)
-class LogUniform:
-    """Real, uniform in its logarithm, `low <= value < high`."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """Real, `low <= value < high`."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class QUniform:
-    """Real, a whole multiple of `q`, `low <= value <= high`."""
-
-    low: float
-    high: float
-    q: float
-
-
-@dataclass(frozen=True)
-class RandInt:
-    """Whole, `low <= value < high`: `high` itself is never drawn, as in Ray Tune."""
-
-    low: int
-    high: int
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of these, each as likely."""
-
-    values: tuple[Scalar, ...]
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """The same in every trial."""
-
-    value: Scalar
-
-
-Distribution = LogUniform | Uniform | QUniform | RandInt | Choice | Fixed
-KINDS = (
-    "loguniform: [low, high]",
-    "uniform: [low, high]",
-    "quniform: [low, high, q]",
-    "randint: [low, high]",
-    "choice: [...]",
-)
-
 NO_TRAINING = ("recipe", "ray", "sweep", "tracking")
 """Parts of a config that decide where a run happens and who watches, not what it learns."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`key` is drawn only in trials in which `other` is one of `values`."""
+
+    key: str
+    other: str
+    values: tuple[Scalar, ...]
+
+    def holds(self, drawn: Mapping[str, Any]) -> bool:
+        """Whether it does in a trial with these values."""
+        return self.other in drawn and holds(Choice(self.values), drawn[self.other])
+
+    def one_line(self) -> str:
+        """E.g. `loss.db.main = bce`."""
+        return f"{self.other} = {' or '.join(map(str, self.values))}"
 
 
 @dataclass(frozen=True)
@@ -84,6 +63,8 @@ class SearchSpace:
 
     source: str
     distributions: tuple[tuple[str, Distribution], ...]
+    conditions: tuple[Condition, ...] = ()
+    """A key with several is drawn where all of them hold."""
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -97,50 +78,42 @@ class SearchSpace:
 
     def to_tune(self) -> dict[str, Any]:
         """Ray Tune's domains by dotted key; fixed values as they are."""
-        from ray import tune  # a second and more: only those who search wait for it
+        return {key: to_domain(distribution) for key, distribution in self.distributions}
 
-        def domain(distribution: Distribution) -> Any:
-            match distribution:
-                case LogUniform(low, high):
-                    return tune.loguniform(low, high)
-                case Uniform(low, high):
-                    return tune.uniform(low, high)
-                case QUniform(low, high, q):
-                    return tune.quniform(low, high, q)
-                case RandInt(low, high):
-                    return tune.randint(low, high)
-                case Choice(values):
-                    return tune.choice(list(values))
-                case Fixed(value):
-                    return value
-                case _:
-                    assert_never(distribution)
+    def identity(self) -> dict[str, str]:
+        """Dotted key to what it is drawn from, in words: two spaces that are the same search have the same."""
+        return {
+            key: " ".join([describe(distribution), *(f"when {c.one_line()}" for c in self.conditions if c.key == key)])
+            for key, distribution in self.distributions
+        }
 
-        return {key: domain(distribution) for key, distribution in self.distributions}
+    def settled(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+        """Of a trial's draws those that count: whose conditions hold. The others leave the config's own value."""
+        idle = {condition.key for condition in self.conditions if not condition.holds(drawn)}
+        return {key: value for key, value in drawn.items() if key not in idle}
 
     def own_values(self, cfg: Any) -> dict[str, Scalar] | None:
-        """The config's own values of the varied keys, or None where one of them lies outside the space."""
-        flat = flatten(cfg)
+        """The config's own values of the varied keys, or None where one that counts lies outside the space."""
+        flat, distributions = flatten(cfg), dict(self.distributions)
         values = {key: flat.get(key) for key in self.varied}
-        inside = all(holds(d, values[key]) for key, d in self.distributions if key in values)
-        return values if inside else None
+        outside = [key for key in values if not holds(distributions[key], values[key])]
+        if set(outside) & set(self.settled(values)):
+            return None
+        return {**values, **{key: next(ends(distributions[key])) for key in outside}}  # put aside, yet drawable
 
+    def neighbours(self, own: Mapping[str, Scalar]) -> list[dict[str, Scalar]]:
+        """Values that differ from `own` in one key, halved or doubled, where the space holds that.
 
-def holds(distribution: Distribution, value: Any) -> bool:
-    """Whether `value` can be drawn from `distribution`; the upper end of a range of reals counts as inside."""
-    match distribution:
-        case LogUniform(low, high) | Uniform(low, high):
-            return _is_number(value) and low <= value <= high
-        case QUniform(low, high, q):
-            return _is_number(value) and low <= value <= high and math.isclose(value / q, round(value / q))
-        case RandInt(low, high):
-            return isinstance(value, int) and low <= value < high
-        case Choice(values):
-            return any(value == v and isinstance(value, bool) == isinstance(v, bool) for v in values)
-        case Fixed(fixed):
-            return bool(value == fixed)
-        case _:
-            assert_never(distribution)
+        Only keys drawn log-uniformly, for which a factor is a step; those of the loss come first, in the file's order.
+        """
+        counts = self.settled(own)
+        keys = [key for key, d in self.distributions if isinstance(d, LogUniform) and key in counts]
+        distributions, found = dict(self.distributions), []
+        for key in sorted(keys, key=lambda key: not key.startswith("loss.")):
+            value = own[key]
+            assert isinstance(value, int | float)
+            found += [{**own, key: value * f} for f in (0.5, 2.0) if holds(distributions[key], value * f)]
+        return found
 
 
 def load_space(path: Path, cfg: Any) -> SearchSpace:
@@ -158,12 +131,20 @@ def load_space(path: Path, cfg: Any) -> SearchSpace:
 
 def space_from_plain(plain: Mapping[str, Any], cfg: Any, source: str) -> SearchSpace:
     """As `load_space`, from what the file would hold, e.g. `{"optim.lr": {"loguniform": [1e-4, 1e-2]}}`."""
-    space = SearchSpace(source, tuple((key, _distribution(given, f"{source}: {key}")) for key, given in plain.items()))
+    distributions: list[tuple[str, Distribution]] = []
+    conditions: list[Condition] = []
+    for key, given in plain.items():
+        if isinstance(given, dict) and "when" in given:
+            conditions += _conditions(key, given["when"], f"{source}: {key}: when")
+            given = {name: value for name, value in given.items() if name != "when"}
+        distributions.append((key, distribution_from_plain(given, f"{source}: {key}")))
+    space = SearchSpace(source, tuple(distributions), tuple(conditions))
     flat = flatten(cfg)
     for key in plain:
         _check_key(key, flat, source)
     if not space.varied:
         raise ConfigError(f"{source}: expected at least one key with a distribution, found fixed values only")
+    _check_conditions(space)
     _check_values(space, cfg)
     for key in space.varied:
         reason = _dead(key, space, flat)
@@ -172,57 +153,32 @@ def space_from_plain(plain: Mapping[str, Any], cfg: Any, source: str) -> SearchS
     return space
 
 
-def _distribution(given: Any, where: str) -> Distribution:
-    if isinstance(given, list):
-        raise ConfigError(f"{where}: expected {{choice: {given}}} or one value, found a list")
-    if not isinstance(given, dict):
-        return Fixed(given)
-    if len(given) != 1:
-        raise ConfigError(
-            f"{where}: expected one distribution ({' | '.join(KINDS)}), found {', '.join(given) or 'none'}"
-        )
-    ((kind, values),) = given.items()
-    if not isinstance(values, list):
-        raise ConfigError(f"{where}: {kind}: expected a list, found {values!r}")
-    match kind:
-        case "loguniform":
-            low, high = _numbers(values, 2, f"{where}: {kind}")
-            if low <= 0:
-                raise ConfigError(f"{where}: loguniform: expected a low end above 0, found {low:g}")
-            return LogUniform(low, high)
-        case "uniform":
-            return Uniform(*_numbers(values, 2, f"{where}: {kind}"))
-        case "quniform":
-            low, high, q = _numbers(values, 3, f"{where}: {kind}")
-            if not 0 < q <= high - low:
-                raise ConfigError(f"{where}: quniform: expected a step above 0 and at most high - low, found {q:g}")
-            for end in (low, high):
-                if not math.isclose(end / q, round(end / q), abs_tol=1e-9):
-                    raise ConfigError(f"{where}: quniform: expected ends that are multiples of {q:g}, found {end:g}")
-            return QUniform(low, high, q)
-        case "randint":
-            low, high = _numbers(values, 2, f"{where}: {kind}")
-            if not (isinstance(low, int) and isinstance(high, int)):
-                raise ConfigError(f"{where}: randint: expected two whole numbers, found {values}")
-            return RandInt(low, high)
-        case "choice":
-            if not values or not all(isinstance(v, Scalar) for v in values):
-                raise ConfigError(f"{where}: choice: expected numbers, texts or booleans, found {values}")
-            return Choice(tuple(values))
-        case _:
-            raise ConfigError(f"{where}: {kind} is no distribution, expected one of {' | '.join(KINDS)}")
+def _conditions(key: str, when: Any, where: str) -> list[Condition]:
+    if not isinstance(when, dict) or not when:
+        raise ConfigError(f"{where}: expected {{another.key: value}}, found {when!r}")
+    found = []
+    for other, given in when.items():
+        values = tuple(given) if isinstance(given, list) else (given,)
+        if not values or not all(isinstance(value, Scalar) for value in values):
+            raise ConfigError(f"{where}: {other}: expected a value or a list of values, found {given!r}")
+        found.append(Condition(key, str(other), values))
+    return found
 
 
-def _numbers(values: list[Any], count: int, where: str) -> list[Any]:
-    if len(values) != count or not all(_is_number(v) and math.isfinite(v) for v in values):
-        raise ConfigError(f"{where}: expected {count} numbers, found {values}")
-    if not values[0] < values[1]:
-        raise ConfigError(f"{where}: expected low < high, found {values[0]:g} and {values[1]:g}")
-    return values
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _check_conditions(space: SearchSpace) -> None:
+    """Each must be on a key of which some trials have the value."""
+    distributions, under = dict(space.distributions), {condition.key for condition in space.conditions}
+    for condition in space.conditions:
+        where = f"{space.source}: {condition.key}: when: {condition.other}"
+        other = distributions.get(condition.other)
+        if not isinstance(other, Choice | RandInt | QUniform):
+            found = "not in this file" if other is None else describe(other)
+            raise ConfigError(f"{where}: expected a key with a choice, randint or quniform, found {found}")
+        if condition.other in under:
+            raise ConfigError(f"{where}: expected a key that is drawn in every trial, found one with a `when`")
+        for value in condition.values:
+            if not holds(other, value):
+                raise ConfigError(f"{where}: expected what it may be drawn as, {describe(other)}, found {value!r}")
 
 
 def _check_key(key: str, flat: Mapping[str, Any], source: str) -> None:
@@ -238,16 +194,17 @@ def _check_key(key: str, flat: Mapping[str, Any], source: str) -> None:
 def _check_values(space: SearchSpace, cfg: Any) -> None:
     """Each end of each key must be accepted; where keys bound one another, with the others at some end of theirs."""
     cfg = with_values(cfg, space.fixed, space.source)
-    ends = {key: tuple(_ends(d)) for key, d in space.distributions if not isinstance(d, Fixed)}
+    tried = {key: tuple(ends(d)) for key, d in space.distributions if not isinstance(d, Fixed)}
     companies: list[dict[str, Scalar]] = [
-        {}, {key: values[0] for key, values in ends.items()}, {key: values[-1] for key, values in ends.items()}
+        {}, {key: values[0] for key, values in tried.items()}, {key: values[-1] for key, values in tried.items()}
     ]  # fmt: skip
-    for key, values in ends.items():
+    for key, values in tried.items():
+        needed = {c.other: c.values[0] for c in space.conditions if c.key == key}
         for value in values:
             refusals: list[ConfigError] = []
             for others in companies:
                 try:
-                    with_values(cfg, {**others, key: value}, space.source)
+                    with_values(cfg, space.settled({**others, **needed, key: value}), space.source)
                     break
                 except ConfigError as e:
                     refusals.append(e)
@@ -255,35 +212,17 @@ def _check_values(space: SearchSpace, cfg: Any) -> None:
                 raise refusals[0]
 
 
-def _ends(distribution: Distribution) -> Iterator[Scalar]:
-    match distribution:
-        case LogUniform(low, high) | Uniform(low, high):
-            yield float(low)
-            yield low + (high - low) * 0.381966  # no whole number, so that a key of whole numbers refuses it
-            yield float(high)
-        case QUniform(low, high, q):
-            yield float(low)
-            yield low + q
-            yield float(high)
-        case RandInt(low, high):
-            yield low
-            yield high - 1
-        case Choice(values):
-            yield from values
-        case Fixed(value):
-            yield value
-        case _:
-            assert_never(distribution)
-
-
 def _dead(key: str, space: SearchSpace, flat: Mapping[str, Any]) -> str | None:
     """Why no value of `key` can change a trial, as `other.key=value`; None when one can."""
     *folders, leaf = key.split(".")
     distributions = dict(space.distributions)
+    needed = {condition.other: condition.values for condition in space.conditions if condition.key == key}
 
     def always(other: str, value: Any) -> bool:
         if other == key or (other not in flat and other not in distributions):
             return False
+        if other in needed:
+            return all(needed_value == value for needed_value in needed[other])
         given = distributions.get(other)
         if given is None:
             return bool(flat[other] == value)

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,9 +27,13 @@ from ocr_ray.driver import Driver
 from ocr_ray.errors import RunError
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
+from ocr_ray.search.first import FirstTrials, first_trials
+from ocr_ray.search.history import past_reports, ranks_of
 from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
+from ocr_ray.search.ranks import Ranks
 from ocr_ray.search.reserve import Reserve
-from ocr_ray.search.searchers import RUNGS_FILE, build_scheduler, build_searcher, ends_early, restore_scheduler
+from ocr_ray.search.schedulers import Stopping, build_scheduler, stopping, stopping_notes
+from ocr_ray.search.searchers import build_searcher, searcher_notes
 from ocr_ray.search.snapshot import TUNES_FOLDER, keep, put_back
 from ocr_ray.search.steering import Steering, SweepStopped, steered
 from ocr_ray.search.trial import OBJECTIVE, run_trial
@@ -61,6 +65,8 @@ class SweepResult:
     seconds: float
     taught: TeachingStats | None = None
     """What the shared teacher's answers took and saved; None where each trial had a teacher of its own, or none."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """Whether early hmeans told how trials would end."""
 
     def table(self) -> Table:
         """A row for each trial, for the terminal."""
@@ -85,11 +91,13 @@ def sweep(
     """
     began = time.monotonic()
     cfg = with_paths_resolved(with_values(cfg, space.fixed, space.source), Path.cwd())
+    first = first_trials(cfg, space)
+    cfg = with_values(cfg, {"sweep.trials": first.trials}, "grid")
     storage = Path(cfg.ray.storage)
     name = name or f"sweep-{cfg.recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = storage / name
     check_name(cfg, folder, resume)
-    book = TrialBook(folder, {key: f"{type(d).__name__}{dataclasses.astuple(d)}" for key, d in space.distributions})
+    book = TrialBook(folder, space.identity())
     if resume:
         _take_up(book, name)
     with contextlib.ExitStack() as stack:
@@ -102,6 +110,9 @@ def sweep(
         plan = plan_teaching(cfg, space.varied, live)
         cfg = with_gpu_share(cfg, plan, live)
         at_once = _trials_at_once(cfg, live, plan)
+        rule = stopping(cfg.sweep, cfg.optim.epochs, cfg.eval.every_epochs)
+        for line in (*first.notes, *searcher_notes(cfg.sweep, space), *stopping_notes(cfg, rule)):
+            live.say(line)
         tracker = stack.enter_context(open_tracker(cfg, folder, live))
         make_folder(cfg, folder)
         driver.take(folder, "sweep", resume_line(folder, space.source))
@@ -115,14 +126,17 @@ def sweep(
             teaching = open_teaching(cfg, plan)
             stack.callback(teaching.close)
         try:
-            _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching)
+            _run_tune(cfg, space, folder, book, at_once, resume, live, tracker, parent, teaching, rule, first)
         except KeyboardInterrupt:
             live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
             raise
         taught = teaching.stats() if teaching is not None else None
         if taught is not None:
-            parent.metrics(taught.metrics(), step=len(book.trials) + 1)
             live.say(taught.one_line())
+        ranks = ranks_of(folder, book, rule.rungs)
+        parent.metrics({**(taught.metrics() if taught is not None else {}), **ranks.metrics()}, len(book.trials) + 1)
+        for line in ranks.lines():
+            live.say(line)
         best = best_trial(book.trials)
         if best is None or best.hmean is None:
             _raise_all_failed(name, book.trials)
@@ -139,6 +153,7 @@ def sweep(
         tracker.ui_line,
         time.monotonic() - began,
         taught,
+        ranks,
     )
 
 
@@ -153,19 +168,18 @@ def _run_tune(
     tracker: Tracker,
     parent: TrackedRun,
     teaching: Teaching | None,
+    rule: Stopping,
+    first: FirstTrials,
 ) -> None:
     """Runs Tune's loop to its end. Raises: KeyboardInterrupt when people ended it before its time."""
-    scheduler = build_scheduler(cfg.sweep, cfg.optim.epochs)
-    if resume:
-        restore_scheduler(scheduler, folder / RUNGS_FILE)
 
     def yaml_of(values: Mapping[str, Any]) -> str:
-        return to_yaml(with_values(cfg, values, "trial"))
+        return to_yaml(with_values(cfg, space.settled(values), "trial"))
 
     left = cfg.sweep.trials - sum(trial.end != "running" for trial in book.trials)
     reserve = Reserve(left, lambda: fill_up(cfg.ray.num_workers, worker_resources(cfg)))
     steering = Steering(folder, book, live.say, at_once=lambda: tracker.end_open_runs("KILLED"))
-    watch = SweepWatch(book, space, tracker, parent, live, scheduler, folder, yaml_of, reserve, teaching, steering)
+    watch = SweepWatch(book, space, tracker, parent, live, folder, yaml_of, reserve, teaching, steering)
     if resume:
         watch.close_unwritten()
     feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
@@ -176,13 +190,11 @@ def _run_tune(
             sweep=folder.name,
             storage=str(folder.parent),
             feed=feed,
+            space=space,
             teaching=teaching,
         ),
         {"CPU": TRIAL_CPU},
     )
-    first = space.own_values(cfg)
-    if cfg.sweep.default_first and first is None:
-        live.say("note: the config's own values lie outside the search space, so the first trial is drawn as well")
     domains = space.to_tune()
     with (
         _interrupting(tracker),
@@ -199,8 +211,8 @@ def _run_tune(
             num_samples=cfg.sweep.trials,
             metric=OBJECTIVE,
             mode="max",
-            search_alg=build_searcher(cfg.sweep, first, at_once),
-            scheduler=scheduler,
+            search_alg=build_searcher(cfg.sweep, first.points, at_once),
+            scheduler=build_scheduler(rule, first.control, past_reports(folder, book)),
             callbacks=[watch],
             stop=steering,
             verbose=0,
@@ -256,16 +268,6 @@ def _trials_at_once(cfg: RecipeConfig, live: LiveFeed, plan: TeachingPlan | None
     live.say(
         f"sweep: {cfg.sweep.trials} trials, {at_once} at a time" + (f" (room for {room})" if room > at_once else "")
     )
-    if cfg.sweep.scheduler != "none" and not ends_early(cfg.sweep, cfg.optim.epochs):
-        live.say(
-            f"note: no trial is ended early: sweep.grace_epochs={cfg.sweep.grace_epochs} is not below "
-            f"optim.epochs={cfg.optim.epochs}"
-        )
-    if ends_early(cfg.sweep, cfg.optim.epochs) and cfg.sweep.grace_epochs % cfg.eval.every_epochs:
-        live.say(
-            f"note: sweep.grace_epochs={cfg.sweep.grace_epochs} is no multiple of "
-            f"eval.every_epochs={cfg.eval.every_epochs}: trials are compared by evaluations of earlier epochs"
-        )
     return at_once
 
 

@@ -158,7 +158,7 @@ def steered(steering: Steering, saved: Callable[[], None]) -> Iterator[None]:
                 steering.after_step()
             except SweepStopped:
                 # Tune would ask them to end by themselves, which they hear after their next report.
-                for trial in self.get_live_trials():
+                for trial in self.get_live_trials():  # type: ignore[no-untyped-call]
                     if trial.temporary_state.ray_actor is not None:
                         ray.kill(trial.temporary_state.ray_actor)
                 raise

@@ -17,6 +17,7 @@ from ocr_ray.reports import append_report, read_reports
 from ocr_ray.search.trials import TrialBook
 
 if TYPE_CHECKING:
+    from ocr_ray.spaces import SearchSpace
     from ocr_ray.teaching.sharing import Teaching
 
 USED_CONFIG = "used_config"
@@ -60,6 +61,7 @@ def run_trial(
     sweep: str,
     storage: str,
     feed: Queue,
+    space: "SearchSpace",
     teaching: "Teaching | None" = None,
 ) -> None:
     """The function that Tune runs for each trial.
@@ -68,9 +70,9 @@ def run_trial(
     would come again with each new attempt. Only a trial whose own process is lost fails in Tune's eyes. A searcher is
     to stay away from values that a run refuses or diverges with (0), and learns nothing from a crash (NaN).
 
-    Args: values are dotted keys with what the searcher drew; config is the whole recipe as plain data; sweep is the
-        folder's name in storage; feed takes the worker's `ProgressEvent`s, under the trial's id; teaching is where it
-        reads its teacher's answers.
+    Args: values are dotted keys with what the searcher drew from space; config is the whole recipe as plain data;
+        sweep is the folder's name in storage; feed takes the worker's `ProgressEvent`s, under the trial's id; teaching
+        is where it reads its teacher's answers.
     """
     from ocr_ray.config import recipe_from_plain
     from ocr_ray.errors import UserError
@@ -82,7 +84,7 @@ def run_trial(
     name = train_folder(sweep, trial_id)
     folder = Path(storage) / name
     try:
-        drawn = {key: plain_value(value) for key, value in values.items()}
+        drawn = space.settled({key: plain_value(value) for key, value in values.items()})
         cfg = with_values(recipe_from_plain(config, "config"), drawn, "trial")
         book = TrialBook(Path(storage) / sweep, {})
         book.load()

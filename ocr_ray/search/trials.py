@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from rich.table import Table
 
+from ocr_ray.distributions import Scalar
 from ocr_ray.files import write_text
-from ocr_ray.spaces import Scalar
 
 TRIALS_FILE = "trials.json"
 

@@ -9,13 +9,11 @@ from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import TrialScheduler
 
 from ocr_ray.progress import LiveFeed, Phase, ProgressEvent
 from ocr_ray.reports import read_reports
 from ocr_ray.search import requests
 from ocr_ray.search.reserve import Reserve
-from ocr_ray.search.searchers import RUNGS_FILE, save_scheduler
 from ocr_ray.search.steering import Steering
 from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, train_folder
 from ocr_ray.search.trials import End, TrialBook, TrialSummary, best_trial
@@ -48,7 +46,6 @@ class SweepWatch(tune.Callback):
         tracker: Tracker,
         parent: TrackedRun,
         live: LiveFeed,
-        scheduler: TrialScheduler,
         folder: Path,
         yaml_of: Callable[[Mapping[str, Any]], str],
         reserve: Reserve,
@@ -56,7 +53,7 @@ class SweepWatch(tune.Callback):
         steering: Steering,
     ) -> None:
         self._book, self._space, self._tracker, self._parent, self._live = book, space, tracker, parent, live
-        self._scheduler, self._folder, self._yaml_of = scheduler, folder, yaml_of
+        self._folder, self._yaml_of = folder, yaml_of
         self._reserve, self._teaching, self._steering = reserve, teaching, steering
         self._runs: dict[str, TrackedRun] = {}
         self._began: dict[str, tuple[float, float]] = {}
@@ -87,7 +84,7 @@ class SweepWatch(tune.Callback):
                 known = self._book.of(proposed.trial_id)
                 number = known.number if known else max([self._book.next_number() - 1, *self._numbers.values()]) + 1
                 self._numbers[proposed.trial_id] = number
-        drawn = {key: plain_value(trial.config[key]) for key in self._space.varied}
+        drawn = self._space.settled({key: plain_value(trial.config[key]) for key in self._space.varied})
         self._steering.trial_starts(trial.trial_id)
         summary = self._book.of(trial.trial_id)
         if summary is None or not self._steering.had_ended(trial.trial_id):
@@ -128,7 +125,6 @@ class SweepWatch(tune.Callback):
         # With its last report or never: a driver that is killed in between would later go on with it.
         self._book.change(self._ended(summary) if result.get("done") else summary)
         self._runs[trial.trial_id].report(report)
-        save_scheduler(self._scheduler, self._folder / RUNGS_FILE)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial came to its end, or the scheduler ended it."""

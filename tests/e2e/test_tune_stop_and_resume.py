@@ -32,12 +32,17 @@ class Sweep:
     def __init__(self, folder: Path) -> None:
         train, val = render_set(folder / "data", SynthConfig(train=16, val=4), seed=0)
         self.folder = folder
-        (folder / "space.yaml").write_text("loss.db.beta: {uniform: [1, 20]}\n")
+        (folder / "space.yaml").write_text(
+            "loss.db.beta: {uniform: [1, 20]}\n"
+            "loss.db.main: {choice: [dice, bce]}\n"
+            "loss.db.ohem_ratio: {uniform: [4, 9], when: {loss.db.main: bce}}\n"
+        )
         self._command = [
             *(sys.executable, "-m", "ocr_ray", "tune", str(TINY), "space.yaml", "--name", "s"),
             *(f"data.train=[{train}]", f"data.val=[{val}]", "ray.storage=runs", "ray.cpus_per_worker=0.9"),
             *(f"optim.epochs={EPOCHS}", "data.epoch_size=40", "data.augment.crop_width=128"),
             *("data.augment.crop_height=128", "sweep.trials=3", "sweep.scheduler=none", "sweep.max_concurrent=2"),
+            "sweep.seed=1",
         ]
         self.epochs_before = 0
 
@@ -158,6 +163,7 @@ def test_the_last_resume_ends_it_and_nothing_was_done_twice(sweep: Sweep) -> Non
     assert sweep.process.returncode == 0, sweep.errors()
     best = Path(out.split()[-1])
     assert best.is_file()
+    assert "early stopping: 2 trials finished, too few to say whether it would have been safe" in out
     trials = sweep.trials()
     assert trials[1] == stopped  # it was not started again
     epochs = {1: EPOCHS, 2: stopped["epochs"], 3: EPOCHS}
@@ -168,6 +174,10 @@ def test_the_last_resume_ends_it_and_nothing_was_done_twice(sweep: Sweep) -> Non
         ["s", "trial 1", "trial 2", "trial 3"], "FINISHED"
     )
     client = MlflowClient(f"sqlite:///{sweep.folder / 'runs' / 'mlflow.db'}")
+    used = [runs[f"trial {n}"].data.params for n in (1, 2, 3)]
+    assert {params["loss.db.main"] for params in used} == {"dice", "bce"}  # else the seed draws too little
+    for params in used:  # drawn under its condition, and else as the config has it
+        assert (float(params["loss.db.ohem_ratio"]) != 3.0) == (params["loss.db.main"] == "bce")
     for trial in trials:
         run = runs[f"trial {trial['number']}"]
         assert run.data.tags[PARENT_TAG] == runs["s"].info.run_id

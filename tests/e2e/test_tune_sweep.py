@@ -73,7 +73,7 @@ def result(labels: tuple[Path, Path], storage: Path) -> SweepResult:
         storage,
         *("optim.epochs=6", "data.epoch_size=40", "data.augment.crop_width=128", "data.augment.crop_height=128"),
         *("eval.resize.limit_side_len=320", "sweep.trials=4", "sweep.searcher=random", "sweep.seed=2"),
-        *("sweep.grace_epochs=4", "sweep.reduction_factor=2", "sweep.max_concurrent=2"),
+        *("sweep.scheduler=asha", "sweep.grace_epochs=4", "sweep.reduction_factor=2", "sweep.max_concurrent=2"),
     )
     return sweep(cfg, space_from_plain(SPACE, cfg, "space"), name="first")
 
@@ -114,6 +114,11 @@ def test_the_books_on_disk_say_what_the_result_says(result: SweepResult) -> None
     book = TrialBook(result.folder, {})
     book.load()
     assert tuple(book.trials) == result.trials
+
+
+def test_it_is_told_that_so_few_trials_cannot_show_whether_stopping_was_safe(result: SweepResult) -> None:
+    assert (result.ranks.finished, result.ranks.stopped) == (2, 1)
+    assert result.ranks.lines() == ["early stopping: 2 trials finished, too few to say whether it was safe"]
 
 
 def test_children_trained_with_what_the_table_says_and_differ_as_it_says(
@@ -188,7 +193,7 @@ def test_another_space_needs_another_name(result: SweepResult) -> None:
     cfg = load_config(result.folder / "config.yaml")
     wider = space_from_plain({**SPACE, "loss.db.beta": {"uniform": [1.0, 30.0]}}, cfg, "space")
     with pytest.raises(
-        RunError, match=r"first: was started with loss.db.beta Uniform\(1.0, 20.0\), now it is Uniform\(1"
+        RunError, match=r"first: was started with loss.db.beta uniform \[1, 20\], now it is uniform \[1, 30"
     ):
         sweep(cfg, wider, name="first", resume=True)
 

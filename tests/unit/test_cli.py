@@ -32,6 +32,7 @@ COMMANDS = [
     "data check",
     "data icdar2015",
     "data synth",
+    "space show",
 ]
 
 Run = Callable[..., tuple[int, str, str]]
@@ -162,3 +163,42 @@ def test_a_mistake_is_one_line_exit_code_2_and_no_file(
     assert message in last
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_space_shows_its_keys_and_draws_for_a_recipe_that_it_fits(run: Run) -> None:
+    space = Path(__file__).resolve().parents[2] / "search_spaces" / "student_finetune.yaml"
+    code, out, _ = run("space", "show", space, "-n", 3)
+    assert code == 0
+    head, *rows = out.splitlines()
+    assert head == f"{space}: for the defaults of the recipe dml (it fits cml and student too)"
+    assert any(row.split() == ["loss.db.beta", "loguniform", "[1.25,", "80]", "10"] for row in rows)
+    assert [row.split()[0] for row in rows[-3:]] == ["1", "2", "3"]
+    config = space.parents[1] / "configs" / "ppocrv3_det_student.yaml"
+    code, out, _ = run("space", "show", space, "--config", config, "-n", 0, "optim.lr=1")
+    assert code == 0
+    assert out.startswith(f"{space}: for {config}\n")
+    assert "(outside)" in out
+
+
+def test_a_draw_whose_condition_does_not_hold_shows_the_configs_own_value(run: Run, tmp_path: Path) -> None:
+    space = tmp_path / "s.yaml"
+    space.write_text(
+        "loss.db.main: {choice: [dice, bce]}\nloss.db.ohem_ratio: {uniform: [4, 9], when: {loss.db.main: bce}}\n"
+    )
+    code, out, _ = run("space", "show", space, "-n", 20)
+    assert code == 0
+    draws = [row.split() for row in out.splitlines()[-20:]]
+    assert {main for _, main, _ in draws} == {"dice", "bce"}
+    assert all((ratio == "(3)") == (main == "dice") for _, main, ratio in draws)
+
+
+def test_a_space_that_fits_no_recipe_is_one_line_with_what_each_says(run: Run, tmp_path: Path) -> None:
+    space = tmp_path / "s.yaml"
+    space.write_text("loss.distill.weight: {uniform: [1, 2]}\nstudent.detector.backbone.layers: {choice: [18, 34]}\n")
+    code, _, err = run("space", "show", space)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert err.startswith(
+        f"ocr-ray: {space}: fits the defaults of no recipe (--config names a config): dml: loss.distill"
+    )
+    assert "; cml: student.detector.backbone.layers: " in err

@@ -1,28 +1,29 @@
 """Search spaces: what loads, what is refused and how it is said."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from ray import tune
 
 from ocr_ray.config import CMLConfig, DMLConfig, RecipeConfig, StudentConfig
 from ocr_ray.demo import SPACE
-from ocr_ray.errors import ConfigError
-from ocr_ray.spaces import (
+from ocr_ray.distributions import (
     Choice,
     Distribution,
     Fixed,
     LogUniform,
     QUniform,
     RandInt,
-    SearchSpace,
     Uniform,
     holds,
-    load_space,
-    space_from_plain,
 )
+from ocr_ray.errors import ConfigError
+from ocr_ray.search.first import grid_points
+from ocr_ray.spaces import Condition, SearchSpace, load_space, space_from_plain
 from ocr_ray.typed import flatten, with_values
 
 SHIPPED = Path(__file__).resolve().parents[2] / "search_spaces"
@@ -100,6 +101,9 @@ def test_each_distribution_becomes_rays_domain_with_its_ends(tmp_path: Path) -> 
         ({"optim.lr": {"uniform": 0.1}}, "uniform: expected a list, found 0.1"),
         ({"optim.lr": {"normal": [0, 1]}}, "normal is no distribution, expected one of loguniform"),
         ({"optim.lr": {}}, "expected one distribution"),
+        ({"optim.lr": {"points": 3}}, "expected one distribution .*, found points"),
+        ({"optim.lr": {"uniform": [0.1, 0.2], "points": 1}}, "points: expected a whole number of at least 2, found 1"),
+        ({"data.batch_size": {"randint": [1, 4], "points": 2}}, "points: expected with loguniform or uniform only"),
         ({"optim.lr": [0.1, 0.2]}, r"expected \{choice: \[0.1, 0.2\]\} or one value, found a list"),
         ({"optim.lr": {"choice": []}}, "choice: expected numbers, texts or booleans"),
         ({"optim.lr": {"choice": [[1]]}}, "choice: expected numbers, texts or booleans"),
@@ -207,3 +211,101 @@ def test_holds_knows_what_can_be_drawn(distribution: Distribution, inside: list[
 def test_own_values_are_none_when_one_lies_outside() -> None:
     space = space_of({"optim.lr": {"uniform": [0.1, 0.2]}, "loss.db.alpha": {"uniform": [1, 9]}})
     assert space.own_values(CMLConfig()) is None
+
+
+CONDITIONAL = {
+    "loss.db.main": {"choice": ["dice", "bce"]},
+    "loss.db.ohem_ratio": {"loguniform": [1, 9], "when": {"loss.db.main": "bce"}},
+}
+
+
+def test_a_key_counts_only_where_its_condition_holds() -> None:
+    space = space_of(CONDITIONAL)
+    assert space.conditions == (Condition("loss.db.ohem_ratio", "loss.db.main", ("bce",)),)
+    bce, dice = ({"loss.db.main": main, "loss.db.ohem_ratio": 7.5} for main in ("bce", "dice"))
+    assert space.settled(bce) == bce
+    assert space.settled(dice) == {"loss.db.main": "dice"}
+    # in a trial where it does not count, the config's own value is in force
+    assert with_values(CMLConfig(), space.settled(dice), "trial").loss.db.ohem_ratio == 3.0
+    assert with_values(CMLConfig(), space.settled(bce), "trial").loss.db.ohem_ratio == 7.5
+    assert space.identity()["loss.db.ohem_ratio"] == "loguniform [1, 9] when loss.db.main = bce"
+
+
+def test_a_key_under_several_conditions_counts_where_all_hold() -> None:
+    both = {"loss.db.main": "bce", "loss.db.balance": True}
+    space = space_of(
+        {
+            "loss.db.main": {"choice": ["dice", "bce"]},
+            "loss.db.balance": {"choice": [True, False]},
+            "loss.db.ohem_ratio": {"uniform": [1, 9], "when": {"loss.db.main": ["bce"], "loss.db.balance": True}},
+        }
+    )
+    for main in ("dice", "bce"):
+        for balance in (True, False):
+            drawn = {"loss.db.main": main, "loss.db.balance": balance, "loss.db.ohem_ratio": 2.0}
+            assert ("loss.db.ohem_ratio" in space.settled(drawn)) == (drawn == {**both, "loss.db.ohem_ratio": 2.0})
+
+
+def test_what_goes_first_and_the_grid_heed_conditions() -> None:
+    space = space_of(CONDITIONAL)
+    own = space.own_values(CMLConfig())
+    assert own == {"loss.db.main": "dice", "loss.db.ohem_ratio": 3.0}
+    assert space.neighbours(own) == []  # under dice the ratio decides nothing
+    assert [p["loss.db.ohem_ratio"] for p in space.neighbours({**own, "loss.db.main": "bce"})] == [1.5, 6.0]
+    with_points = {**CONDITIONAL, "loss.db.ohem_ratio": {**CONDITIONAL["loss.db.ohem_ratio"], "points": 3}}
+    assert len(grid_points(space_of(with_points))) == 1 + 3
+    outside = {**CONDITIONAL, "loss.db.ohem_ratio": {"uniform": [4, 9], "when": {"loss.db.main": "bce"}}}
+    assert space_of(outside).own_values(CMLConfig()) == {"loss.db.main": "dice", "loss.db.ohem_ratio": 4.0}
+    assert space_of(outside).own_values(with_values(CMLConfig(), {"loss.db.main": "bce"}, "test")) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"when": "bce"}, "ohem_ratio: when: expected {another.key: value}, found 'bce'"),
+        ({"when": {}}, "ohem_ratio: when: expected {another.key: value}, found {}"),
+        ({"when": {"loss.db.main": []}}, "when: loss.db.main: expected a value or a list of values, found []"),
+        (
+            {"when": {"loss.db.mian": "bce"}},
+            "when: loss.db.mian: expected a key with a choice, randint or quniform, found",
+        ),
+        ({"when": {"optim.lr": 0.1}}, "expected a key with a choice, randint or quniform, found loguniform [0.01, 1]"),
+        ({"when": {"loss.db.balance": True}}, "expected a key that is drawn in every trial, found one with a `when`"),
+        ({"when": {"loss.db.main": "focal"}}, "expected what it may be drawn as, choice [dice, bce], found 'focal'"),
+        ({"when": {"loss.db.main": "dice"}}, "ohem_ratio: decides nothing here, since loss.db.main=dice"),
+        ({"when": {"loss.db.main": "bce"}, "loguniform": [-1, 2]}, "loguniform: expected a low end above 0"),
+        ({"when": {"loss.db.main": "bce"}, "loguniform": None}, "loguniform: expected a list"),
+    ],
+)
+def test_a_condition_that_cannot_be_is_one_line(changes: dict[str, Any], message: str) -> None:
+    ratio = {"loguniform": [1, 9], **changes}
+    balance = {"choice": [True, False], "when": {"loss.db.main": "bce"}}
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        space_of(
+            {
+                **CONDITIONAL,
+                "optim.lr": {"loguniform": [0.01, 1]},
+                "loss.db.balance": balance,
+                "loss.db.ohem_ratio": ratio,
+            }
+        )
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("x.yaml: loss.db.ohem_ratio: ")
+
+
+def test_a_conditional_key_is_tried_where_its_condition_holds() -> None:
+    """The crop's ends are refused unless the other key has the value under which they are drawn."""
+    plain = {
+        "data.augment.scale_max": {"choice": [1.0, 3.0]},
+        "data.augment.scale_min": {"uniform": [1.5, 2.5], "when": {"data.augment.scale_max": 3.0}},
+    }
+    assert space_of(plain, with_values(CMLConfig(), {"data.augment.scale_max": 2.0}, "test")).varied
+    with pytest.raises(ConfigError, match="scale"):
+        space_of({**plain, "data.augment.scale_min": {"uniform": [1.5, 2.5], "when": {"data.augment.scale_max": 1.0}}})
+
+
+def test_the_example_in_a_shipped_space_works() -> None:
+    lines = (SHIPPED / "cml_full.yaml").read_text().splitlines()
+    example = [line.removeprefix("# ") for line in lines if line.startswith("# loss.db.")]
+    plain = dict(OmegaConf.to_container(OmegaConf.create("\n".join(example))))  # type: ignore[arg-type]
+    assert space_of(plain).conditions  # type: ignore[arg-type]

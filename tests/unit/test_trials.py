@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ocr_ray.distributions import Scalar
 from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
-from ocr_ray.spaces import Scalar
 
 
 def test_the_books_come_back_as_they_were_written(tmp_path: Path) -> None:

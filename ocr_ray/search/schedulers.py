@@ -1,0 +1,202 @@
+"""What ends trials early: settings to Ray Tune's schedulers, and what none of those does by itself.
+
+Halving among few trials lets the noise between seeds decide, so `auto` takes the median rule for small sweeps: it asks
+for less, and asks later. From 16 trials on, a ninth of the epochs tells enough to spend the rest on a third of them.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, assert_never
+
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from ocr_ray.config import RecipeConfig
+from ocr_ray.distributions import Scalar
+from ocr_ray.search.trial import plain_value
+from ocr_ray.settings import SweepConfig
+
+HALVES_FROM = 16
+"""Trials from which on `auto` is `asha`. Below, 13 to 15 included, a rung would leave five of them or fewer."""
+NEVER = math.inf
+"""Epochs after which the median rule may pause a trial that has no others to compare with: its processes would end."""
+
+Rule = Literal["asha", "median", "none"]
+
+first_come: Callable[[], TrialScheduler] = FIFOScheduler
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """A sweep's rule, with what its settings leave open filled in. Epochs are as the trials report them."""
+
+    rule: Rule
+    first: int
+    """No trial is ended before; where trials are compared by rungs, the first of them."""
+    factor: int
+    epochs: int
+    """Of a whole trial."""
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether a trial can be ended before its last epoch."""
+        return self.rule != "none" and self.first < self.epochs
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs at which the rule compares trials, before the last one. The median rule does so at each evaluation;
+        the first of them and its doubles stand for all. `none`: where `asha` would have."""
+        factor = 2 if self.rule == "median" else self.factor
+        rungs, at = [], self.first
+        while at < self.epochs:
+            rungs.append(at)
+            at *= factor
+        return tuple(rungs)
+
+    def one_line(self) -> str:
+        """What a person reads as the sweep starts."""
+        if not self.ends_early:
+            return "stopping: every trial runs to its end"
+        match self.rule:
+            case "asha":
+                rungs = ", ".join(map(str, self.rungs))
+                return f"stopping: asha keeps the best 1/{self.factor} at epoch {rungs} of {self.epochs}"
+            case "median":
+                return f"stopping: median, from epoch {self.first} of {self.epochs} on"
+            case "none":
+                raise AssertionError("ends nothing early")
+            case _:
+                assert_never(self.rule)
+
+
+def stopping(cfg: SweepConfig, epochs: int, every_epochs: int) -> Stopping:
+    """The rule of a sweep.
+
+    Args: epochs is the length of a whole trial, every_epochs the distance of its evaluations: where the first rung is
+        not given it lies on one, so that trials are compared by what they reach there.
+    """
+    by_size: Rule = "asha" if cfg.trials >= HALVES_FROM else "median"
+    rule: Rule = by_size if cfg.scheduler == "auto" else cfg.scheduler
+    share = 3 if rule == "median" else 9
+    least = -(-epochs // share)
+    first = -(-least // every_epochs) * every_epochs if cfg.grace_epochs is None else cfg.grace_epochs
+    return Stopping(rule, first, cfg.reduction_factor, epochs)
+
+
+def stopping_notes(cfg: RecipeConfig, rule: Stopping) -> list[str]:
+    """What a person reads as the sweep starts, one line each."""
+    notes = [rule.one_line()]
+    if rule.rule != "none" and not rule.ends_early:
+        notes.append(
+            f"note: no trial is ended early: the first epoch at which {rule.rule} may, {rule.first} "
+            f"(sweep.grace_epochs), is not below optim.epochs={rule.epochs}"
+        )
+    if rule.ends_early and rule.first % cfg.eval.every_epochs:
+        notes.append(
+            f"note: sweep.grace_epochs={rule.first} is no multiple of "
+            f"eval.every_epochs={cfg.eval.every_epochs}: trials are compared by evaluations of earlier epochs"
+        )
+    return notes
+
+
+Past = Callable[[str], Sequence[Mapping[str, Any]]]
+
+
+def build_scheduler(
+    stopping: Stopping, control: Mapping[str, Scalar] | None = None, past: Past = lambda trial_id: ()
+) -> TrialScheduler:
+    """Compares trials at the same `epoch`, never by Tune's own count, which starts again when a trial is resumed.
+
+    No rung lies on a trial's last epoch, so that it ends by itself.
+
+    Args: control are the drawn values of the trial that is never ended; past gives, by a trial's id, what it had
+        reported before this process began.
+    """
+    if not stopping.ends_early:
+        return first_come()
+    match stopping.rule:
+        case "asha":
+            asha = AsyncHyperBandScheduler(
+                time_attr="epoch",
+                grace_period=stopping.first,
+                reduction_factor=stopping.factor,
+                max_t=stopping.epochs - 1,
+                stop_last_trials=False,
+            )
+            return Judge(asha, control, past)
+        case "median":
+            median = MedianStoppingRule(
+                time_attr="epoch",
+                grace_period=stopping.first,
+                min_samples_required=2,
+                min_time_slice=NEVER,  # type: ignore[arg-type]  # says int, compares
+            )
+            return Judge(median, control, past)
+        case "none":
+            return first_come()
+        case _:
+            assert_never(stopping.rule)
+
+
+class Judge(FIFOScheduler):
+    """One of Ray's rules, with two things added: the control is compared with but never ended, and a resume loses no
+    comparison, since Tune does not keep what its schedulers know.
+
+    Args: as `build_scheduler`.
+    """
+
+    def __init__(
+        self, rule: AsyncHyperBandScheduler | MedianStoppingRule, control: Mapping[str, Scalar] | None, past: Past
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._rule, self._control, self._past = rule, control, past
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """As Tune calls it, once."""
+        return super().set_search_properties(metric, mode) and self._rule.set_search_properties(metric, mode)
+
+    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
+        """A trial is new, or is known from before a resume: then the rule hears its reports again."""
+        self._rule.on_trial_add(tune_controller, trial)
+        past = self._past(trial.trial_id)
+        # One that goes on repeats its last report, about which nothing may have been decided yet.
+        for report in past if trial.is_finished() else past[:-1]:
+            self._note(tune_controller, trial, report)
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
+        """The rule's decision, but for the control."""
+        if self._is_control(trial):
+            self._note(tune_controller, trial, result)
+            return TrialScheduler.CONTINUE
+        return self._rule.on_trial_result(tune_controller, trial, result)
+
+    def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> None:
+        """As Tune calls it."""
+        self._rule.on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
+        """As Tune calls it."""
+        self._rule.on_trial_remove(tune_controller, trial)
+
+    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+        """As Tune calls it."""
+        self._rule.on_trial_error(tune_controller, trial)
+
+    def debug_string(self) -> str:
+        """As Tune's log has it."""
+        return self._rule.debug_string()
+
+    def _is_control(self, trial: Trial) -> bool:
+        if self._control is None:
+            return False
+        return all(plain_value(trial.config.get(key)) == value for key, value in self._control.items())
+
+    def _note(self, tune_controller: TuneController, trial: Trial, report: Mapping[str, Any]) -> None:
+        """The rule hears of a report without deciding."""
+        if isinstance(self._rule, MedianStoppingRule):
+            # It refuses a trial that it has decided to end; this call of it only writes down.
+            self._rule.on_trial_complete(tune_controller, trial, dict(report))
+        else:
+            self._rule.on_trial_result(tune_controller, trial, dict(report))
