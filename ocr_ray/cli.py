@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -413,4 +414,7 @@ def main() -> None:
     except SystemExit as e:
         if e.code == STOPPED:  # typer's answer to Ctrl-C, which says nothing
             print("ocr-ray: stopped", file=sys.stderr)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(STOPPED)  # all is saved and closed; Ray would look for its cluster for seconds
         raise

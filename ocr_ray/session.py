@@ -4,10 +4,11 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
+import psutil
 import ray
 
 from ocr_ray.errors import ClusterError
@@ -36,6 +37,8 @@ OWN_RAYLET_ENV = {
     # are cores, and a line complains when four times as many are there.
     "RAY_worker_maximum_startup_concurrency": "16",
 }
+LEAVING_S = 0.5
+"""After an interrupt no longer is waited for the end of the connection."""
 
 
 def set_up_process() -> None:
@@ -47,7 +50,8 @@ def set_up_process() -> None:
 
 @contextmanager
 def connected(cluster: ClusterConfig) -> Iterator[None]:
-    """Connected while the block runs. A cluster of our own ends with the block, and its processes with it.
+    """Connected while the block runs. A cluster of our own ends with the block, and its processes with it: in order, or
+    at once after an interrupt.
 
     SIGTERM (of `kill`, of `ray job stop`) then stops the block as Ctrl-C does, by a KeyboardInterrupt.
 
@@ -62,6 +66,7 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
     own = address == "local"
+    others = set(psutil.Process().children())
     runtime_env = {
         "env_vars": WORKER_ENV | OWN_CLUSTER_ENV if own else WORKER_ENV,
         "worker_process_setup_hook": f"{__name__}.{set_up_process.__name__}",
@@ -86,11 +91,35 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
     except (ConnectionError, ValueError, RuntimeError) as e:
         raise ClusterError(f"no Ray cluster at {address}: {str(e).splitlines()[0]}") from e
+    cluster_processes = set(psutil.Process().children()) - others
+    at_once = False
     try:
         with sigterm_as_ctrl_c():
             yield
+    except KeyboardInterrupt:
+        at_once = own
+        raise
     finally:
-        ray.shutdown()
+        if at_once:
+            _end_at_once(cluster_processes)
+            # What was killed does not answer, and Ray waits for it: who goes on after an interrupt need not.
+            leaving = threading.Thread(target=ray.shutdown, name="leaving", daemon=True)
+            leaving.start()
+            leaving.join(LEAVING_S)
+        else:
+            ray.shutdown()
+
+
+def _end_at_once(processes: Iterable[psutil.Process]) -> None:
+    """Kills them and all that they have started. Ray's own way takes five seconds, more where a part is gone already,
+    as when SIGTERM came to all of them."""
+    family = list(processes)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            family += process.children(recursive=True)
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ and its HTTP retries would hold up the caller, which here is the loop that sched
 """
 
 import fcntl
+import hashlib
 import json
 import logging
 import math
@@ -15,6 +16,7 @@ import shlex
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 PARENT_TAG = "mlflow.parentRunId"
+KEY_TAG = "ocr_ray.key"
+"""Of a run: a digest of its ledger and its key there, by which it is found where its id was not noted any more."""
 USED_CONFIG = "config"
 """Key of a report that holds, as JSON, the flat config which the worker built with."""
 DEVICE = "device"
@@ -187,7 +191,10 @@ class Tracker:
         self._artifacts, self._ledger, self._say = artifacts, ledger, say
         self._experiment_id: str | None = None
         self._runs: list[TrackedRun] = []
-        self._ids: dict[str, str] = self._read_ledger()
+        ledger_before = self._read_ledger()
+        self._resumed = ledger_before is not None
+        self._ids: dict[str, str] = dict(ledger_before["runs"]) if ledger_before else {}
+        self._id = str((ledger_before or {}).get("id", uuid.uuid4().hex))
         self._queue: queue.SimpleQueue[tuple[str, Callable[[MlflowClient], None]] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._deadline = math.inf
@@ -228,7 +235,7 @@ class Tracker:
         self._runs.append(run)
 
         def start(client: "MlflowClient") -> None:
-            known = self._ids.get(key)
+            known = self._ids.get(key) or self._unnoted(client, key)
             if known is not None:
                 if unless_ended and client.get_run(known).info.status in ("FINISHED", "FAILED"):
                     return
@@ -237,6 +244,8 @@ class Tracker:
                 run.run_id = known
                 return
             given = {**(tags or {}), **({PARENT_TAG: parent.run_id} if parent and parent.run_id else {})}
+            given[KEY_TAG] = self._mark(key)
+            self._write_ledger()
             assert self._experiment_id is not None
             run.run_id = client.create_run(self._experiment_id, run_name=name, tags=given).info.run_id
             self._ids[key] = run.run_id
@@ -355,15 +364,31 @@ class Tracker:
             )
             self._away = True
 
-    def _read_ledger(self) -> dict[str, str]:
+    def _mark(self, key: str) -> str:
+        return hashlib.sha256(f"{self._id}/{key}".encode()).hexdigest()[:32]  # a key may hold any sign
+
+    def _unnoted(self, client: "MlflowClient", key: str) -> str | None:
+        """The run that an earlier process made and was killed before it could note its id."""
+        if not self._resumed:
+            return None
+        assert self._experiment_id is not None
+        found = client.search_runs([self._experiment_id], f"tags.`{KEY_TAG}` = '{self._mark(key)}'", max_results=1)
+        if not found:
+            return None
+        self._ids[key] = str(found[0].info.run_id)
+        self._write_ledger()
+        return self._ids[key]
+
+    def _read_ledger(self) -> dict[str, Any] | None:
         if self._ledger is None or not self._ledger.exists():
-            return {}
-        read = json.loads(self._ledger.read_text())
-        return dict(read["runs"]) if read["uri"] == self.uri else {}  # ids of another store mean nothing here
+            return None
+        read = dict(json.loads(self._ledger.read_text()))
+        return read if read["uri"] == self.uri else None  # ids of another store mean nothing here
 
     def _write_ledger(self) -> None:
         if self._ledger is not None:
-            write_text(self._ledger, json.dumps({"uri": self.uri, "runs": self._ids}, indent=2))
+            plain = {"uri": self.uri, "id": self._id, "runs": self._ids}
+            write_text(self._ledger, json.dumps(plain, indent=2))
 
 
 def quiet_client(uri: str) -> "MlflowClient":

@@ -20,8 +20,12 @@ def past_reports(folder: Path, book: TrialBook) -> Callable[[str], Sequence[dict
     """By a trial's id, what Tune's scheduler has heard of it; of a failed one the failure as well."""
 
     def past(trial_id: str) -> list[dict[str, Any]]:
-        reports, known = reports_of(folder, trial_id), book.of(trial_id)
-        if known is not None and known.end == "failed":
+        known = book.of(trial_id)
+        if known is None:
+            return []
+        # A worker may have finished epochs after the driver was killed: of those the scheduler is still to decide.
+        reports = [report for report in reports_of(folder, trial_id) if report["epoch"] <= known.epochs]
+        if known.end == "failed":
             reports.append({"epoch": 0, OBJECTIVE: math.nan})
         return reports
 

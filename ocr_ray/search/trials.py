@@ -73,7 +73,9 @@ class TrialBook:
         return sorted(self._trials.values(), key=lambda trial: trial.number)
 
     def load(self) -> dict[str, Any]:
-        """Takes over the trials of the file. Returns: the identity that it was written with."""
+        """Takes over the trials of the file, if there is one yet. Returns: the identity that it was written with."""
+        if not self._path.exists():
+            return self.identity
         read = json.loads(self._path.read_text())
         self._trials = {t["trial_id"]: TrialSummary(**t) for t in read["trials"]}
         return dict(read["identity"])

@@ -130,7 +130,7 @@ def test_ctrl_c_waits_for_the_epochs_under_way_and_leaves_runs_killed_and_no_pro
     assert sweep.epochs() > before
     statuses = {name: run.info.status for name, run in sweep.runs().items()}
     assert statuses == dict.fromkeys(["s", "trial 1", "trial 2"], "KILLED")
-    assert f"\nstopped\nto go on with it: ocr-ray tune {sweep.folder}/runs/s/config.yaml " in sweep.status()
+    assert f"\nwas stopped\nto go on with it: ocr-ray tune {sweep.folder}/runs/s/config.yaml " in sweep.status()
 
 
 def test_a_trial_is_stopped_by_hand_and_sigterm_to_all_processes_ends_the_rest_at_once(sweep: Sweep) -> None:

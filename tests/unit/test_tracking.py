@@ -35,6 +35,36 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
+def test_a_run_whose_id_was_not_noted_before_a_kill_is_found_again(tmp_path: Path) -> None:
+    with tracker_in(tmp_path) as tracker:
+        run = tracker.run("a", "trial 1")
+    client, run_id = run_of(tmp_path, run)
+    ledger = json.loads((tmp_path / "ledger.json").read_text())
+    (tmp_path / "ledger.json").write_text(json.dumps(ledger | {"runs": {}}))  # as it was just before
+    with tracker_in(tmp_path) as tracker:
+        again, other = tracker.run("a", "trial 1"), tracker.run("b", "trial 2")
+    assert again.run_id == run_id
+    assert other.run_id != run_id
+    assert len(client.search_runs([e.experiment_id for e in client.search_experiments()])) == 2
+
+
+def test_what_is_said_of_a_run_that_has_ended_is_left_out_where_that_is_asked_for(store: Path, tmp_path: Path) -> None:
+    with Tracker(store_uri(None, store), "ocr_ray", store / "mlartifacts", tmp_path / "ledger.json") as tracker:
+        ended, killed = tracker.run("ended", "trial 1"), tracker.run("killed", "trial 2")
+        ended.tags({"end": "finished"})
+        killed.end("KILLED")
+    with Tracker(store_uri(None, store), "ocr_ray", store / "mlartifacts", tmp_path / "ledger.json") as tracker:
+        for key in ("ended", "killed"):
+            run = tracker.run(key, key, unless_ended=True)
+            run.tags({"end": "again"})
+            run.end("FINISHED")
+    client, run_id = run_of(store, ended)
+    assert client.get_run(run_id).data.tags["end"] == "finished"
+    client, run_id = run_of(store, killed)
+    assert client.get_run(run_id).data.tags["end"] == "again"
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+
 def test_what_is_configured_wins_then_the_environment_then_the_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
