@@ -16,7 +16,7 @@ from ocr_ray.config import CMLConfig, RecipeConfig, config_digest
 from ocr_ray.data.labels import Sample, data_digest
 from ocr_ray.errors import RunError
 from ocr_ray.files import write_text
-from ocr_ray.recipes import read_train, read_val
+from ocr_ray.recipes import read_keep, read_test, read_train, read_val
 from ocr_ray.teaching.identity import teacher_digest
 
 RECORD_FILE = "record.json"
@@ -58,7 +58,7 @@ class RunRecord:
     packages: dict[str, str] = field(default_factory=dict)
     """Version by name; `python` among them."""
     inputs: dict[str, str] = field(default_factory=dict)
-    """Digest by config key: `data.train` and `data.val` (paths as the labels have them, and labels), each also with
+    """Digest by config key: `data.train`, `data.val` and, where given, `data.keep` and `data.test` (paths as the labels have them, and labels), each also with
     `.pictures` (those paths, and the files' sizes in bytes); `student.weights` and `teacher.weights`, where given."""
 
     def tags(self) -> dict[str, str]:
@@ -104,9 +104,15 @@ class Recorder:
         """
         data = cfg.data
         inputs = {
-            **self._data_digests("data.train", cfg, read_train, (data.train, data.ratios, data.root, cfg.run.seed)),
+            **self._data_digests(
+                "data.train", cfg, read_train, (data.train, data.ratios, data.mix, data.root, cfg.run.seed)
+            ),
             **self._data_digests("data.val", cfg, read_val, (data.val, data.val_size, data.root)),
         }
+        if data.keep:
+            inputs |= self._data_digests("data.keep", cfg, read_keep, (data.keep, data.keep_size, data.root))
+        if data.test:
+            inputs |= self._data_digests("data.test", cfg, read_test, (data.test, data.root))
         teacher = cfg.teacher.weights if isinstance(cfg, CMLConfig) else None
         for key, path in (("student.weights", cfg.student.weights), ("teacher.weights", teacher)):
             if path is not None:

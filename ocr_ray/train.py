@@ -56,8 +56,11 @@ from ocr_ray.worker import (
 )
 
 CONFIG_FILE = "config.yaml"
-AFTER_SEARCH = ("sweep.confirm", "sweep.seeds")
-"""Keys that a sweep reads when its trials have ended, so that a resume may bring others."""
+MAY_CHANGE = (
+    *("sweep.confirm", "sweep.seeds", "sweep.max_hours", "sweep.max_device_hours"),
+    *("sweep.plateau_trials", "sweep.plateau_margin"),
+)
+"""Keys that a sweep reads when its trials have ended, or that bound it: a resume may bring others."""
 LEDGER_FILE = "mlflow_runs.json"
 """Which MLflow runs belong to a run's or sweep's folder."""
 CHECKPOINTS_KEPT = 2
@@ -226,7 +229,7 @@ def check_name(cfg: RecipeConfig, folder: Path, resume: bool) -> None:
         raise RunError(f"{folder}: no run to resume here")
     must_be_alone(folder)
     now, before = flatten(cfg), flatten(load_config(recorded))
-    searched = [key for key in now if decides_numbers(key) or (key.startswith("sweep.") and key not in AFTER_SEARCH)]
+    searched = [key for key in now if decides_numbers(key) or (key.startswith("sweep.") and key not in MAY_CHANGE)]
     odd = [key for key in searched if now[key] != before.get(key)]
     if odd:
         raise RunError(
