@@ -59,8 +59,8 @@ class RunRecord:
     """Version by name; `python` among them."""
     inputs: dict[str, str] = field(default_factory=dict)
     """Digest by config key: `data.train`, `data.val` and, where given, `data.keep` and `data.test` (paths as the labels
-    have them, and labels), each also with `.pictures` (those paths, and the files' sizes in bytes); `student.weights` and
-    `teacher.weights`, where given."""
+    have them, and labels), each also with `.pictures` (those paths, and the files' sizes in bytes); `student.weights`
+    and `teacher.weights`, where given."""
 
     def tags(self) -> dict[str, str]:
         """Names under which MLflow has it; its own name for the commit among them."""
