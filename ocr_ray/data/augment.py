@@ -132,16 +132,40 @@ class Augmentation:
     def picture(self, image: ReducedImage) -> Image:
         """What the net sees, `(crop_height, crop_width, 3)`; bilinear, black where the picture does not reach."""
         width, height = self.filled
-        if self.degrees == 0 and self.scale == 1 and image.pixels.shape[:2] == (self.height, self.width):
-            whole = image.pixels[:, ::-1] if self.flip else image.pixels
-            shown = cut(whole, self.crop, width, height)
+        source = self.source(image)
+        if source.is_cut:
+            shown = _resized(source.pixels, width, height)
+        elif source.pixels.size:
+            shown = cv2.warpAffine(source.pixels, source.matrix, (width, height), flags=cv2.INTER_LINEAR)
         else:
-            shown = _warp(image, self.matrix, width, height)
+            shown = np.zeros((height, width, 3), np.uint8)
         if (width, height) == (self.crop_width, self.crop_height):
-            return shown
+            return np.asarray(shown, np.uint8)
         canvas = np.zeros((self.crop_height, self.crop_width, 3), np.uint8)
         canvas[:height, :width] = shown
         return canvas
+
+    def source(self, image: ReducedImage) -> "Source":
+        """The part of the picture as it was read that the net sees, and where it goes."""
+        width, height = self.filled
+        if self.degrees == 0 and self.scale == 1 and image.pixels.shape[:2] == (self.height, self.width):
+            crop, whole = self.crop, image.pixels[:, ::-1] if self.flip else image.pixels
+            part = whole[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
+            return Source(part, affine.for_warp(affine.scaling(width / crop.width, height / crop.height)), is_cut=True)
+        return _looked_at(image, self.matrix, width, height)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """`pixels` `(h, w, 3)`, perhaps a view or none at all, and the `(2, 3)` matrix that takes the centres of these to
+    those of what the net sees.
+
+    Where `is_cut`, they are the whole crop, and what lies beyond them is as their border; else it is black.
+    """
+
+    pixels: Image
+    matrix: Affine
+    is_cut: bool = False
 
 
 def draw_augmentation(
@@ -191,8 +215,11 @@ def draw_crop(guides: Polygons, width: int, height: int, cfg: AugmentConfig, rng
 
 def cut(image: Image, crop: Crop, width: int, height: int) -> Image:
     """The rectangle of a picture, resized (bilinear) to `width` x `height`."""
-    part = image[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
-    return np.asarray(cv2.resize(np.ascontiguousarray(part), (width, height)), np.uint8)
+    return _resized(image[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width], width, height)
+
+
+def _resized(image: Image, width: int, height: int) -> Image:
+    return np.asarray(cv2.resize(np.ascontiguousarray(image), (width, height)), np.uint8)
 
 
 def _scaled_size(width: int, height: int, scale: float) -> tuple[int, int]:
@@ -249,16 +276,13 @@ def _draw_sides(runs: list[list[int]], rng: np.random.Generator) -> tuple[int, i
     return min(one, other), max(one, other)
 
 
-def _warp(image: ReducedImage, matrix: Affine, width: int, height: int) -> Image:
-    """The picture through `matrix` (from pixels of the whole picture) into `width` x `height` pixels."""
+def _looked_at(image: ReducedImage, matrix: Affine, width: int, height: int) -> Source:
+    """What `matrix` (from pixels of the whole picture) takes into `width` x `height` pixels."""
     matrix = affine.chain(affine.scaling(image.pixel_width, image.pixel_height), matrix)
     # Only the part that is looked at: cv2.warpAffine takes no picture of more than 32,766 pixels a side.
     corners = affine.apply(affine.inverse(matrix), [(0, 0), (width, 0), (width, height), (0, height)])
     size = np.array(image.pixels.shape[1::-1])
     x0, y0 = np.clip(np.floor(corners.min(axis=0)) - 2, 0, size).astype(int)
     x1, y1 = np.clip(np.ceil(corners.max(axis=0)) + 2, 0, size).astype(int)
-    if x0 >= x1 or y0 >= y1:
-        return np.zeros((height, width, 3), np.uint8)
     to_part = affine.for_warp(affine.chain(affine.translation(float(x0), float(y0)), matrix))
-    part = image.pixels[y0:y1, x0:x1]
-    return np.asarray(cv2.warpAffine(part, to_part, (width, height), flags=cv2.INTER_LINEAR), np.uint8)
+    return Source(image.pixels[y0:y1, x0:x1], to_part)
