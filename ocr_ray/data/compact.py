@@ -23,6 +23,8 @@ from ocr_ray.data.targets import Filled, Outline, TargetConfig, TargetShapes, ta
 
 SHRINK_MAP, SHRINK_MASK, THRESHOLD_MASK = range(3)
 """Maps that areas are filled into; in the shrink mask they are what does not count."""
+PLACED = 11
+"""Columns of `CompactBatch.sources` that are of the picture alone; the last one is of its place in the batch."""
 ALIGNED = 24
 """A picture begins at a multiple of so many bytes: with a whole pixel, and with a word of eight."""
 FINEST = 2.0**-32
@@ -131,7 +133,7 @@ class CompactDataset(Dataset[CompactItem]):
             to.filled,
             size,
             cfg,
-            _areas(shapes, *size),
+            areas_of(shapes, *size),
             shapes.outlines,
             sample.key,
             sample.path,
@@ -164,7 +166,8 @@ def collate_compact(items: Sequence[CompactItem]) -> CompactBatch:
     )
 
 
-def _areas(shapes: TargetShapes, height: int, width: int) -> list[Area]:
+def areas_of(shapes: TargetShapes, height: int, width: int) -> list[Area]:
+    """What is filled into the maps of a picture of that size."""
     areas = [
         _area(number, corners, window_of(corners, height, width))
         for number, all_corners in ((SHRINK_MAP, shapes.kernels), (SHRINK_MASK, shapes.unseen))
@@ -206,7 +209,7 @@ def _sources(items: Sequence[CompactItem], begins: Sequence[int]) -> Tensor:
     matrices = np.zeros((len(items), 3, 3))
     matrices[:, :2] = [item.source.matrix for item in items]
     matrices[:, 2, 2] = 1
-    back = np.rint(np.linalg.inv(matrices)[:, :2] / FINEST) * FINEST
+    back = np.rint(np.linalg.inv(matrices)[:, :2] / FINEST) * FINEST + 0.0  # no -0, which has other bits
     rest = [
         (*(item.source.pixels.shape[1::-1] if item.source.pixels.size else (1, 1)), *item.shown, item.source.is_cut, at)
         for item, at in zip(items, begins, strict=True)
@@ -266,5 +269,5 @@ def _bytes(number: int) -> Tensor:
     """Room for so many bytes; in a loader's process where the one that wants them can read them without a copy."""
     if get_worker_info() is None:
         return torch.empty(number, dtype=torch.uint8)
-    shared = torch.UntypedStorage._new_shared(number)  # as `default_collate` has it
+    shared = torch.UntypedStorage._new_shared(number)  # type: ignore[no-untyped-call]  # as `default_collate` has it
     return torch.empty(0, dtype=torch.uint8).set_(shared)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -93,7 +94,7 @@ class TrainDataset(Dataset[Item]):
         keep_freed_memory()
         epoch, index = key
         failures: list[Failure] = []
-        for candidate in (index, *self._replacements(key)):
+        for candidate in chain([index], self._replacements(key)):
             try:
                 sample = self._draw((epoch, candidate))
             except DataError as e:

@@ -15,7 +15,7 @@ from ocr_ray.files import file_digest
 from ocr_ray.typed import flatten
 
 INGREDIENTS = (
-    *("data.train", "data.ratios", "data.root", "data.augment", "data.normalize"),
+    *("data.train", "data.ratios", "data.root", "data.augment", "data.normalize", "data.on_device"),
     *("loss.distill.threshold", "run.seed", "run.precision", "run.channels_last", "run.threads"),
     *("teacher.detector", "teacher.weights", "teacher.model", "teacher.normalize", "teacher.batch_stats"),
 )
