@@ -268,8 +268,8 @@ def _free_runs(extents: NDArray[np.floating], size: int) -> list[list[int]]:
     """Stretches of columns or rows, first and one past the last, that none of the extents `(M, 2)` covers."""
     runs: list[list[int]] = []
     free_from = 0
-    for low, high in sorted(np.rint(extents).tolist()):
-        first, end = int(min(max(low, 0), size)), int(min(max(high, 0), size))
+    covered = np.minimum(np.maximum(np.rint(extents), 0), size).astype(int)
+    for first, end in sorted(covered.tolist()):
         if first < end:  # text thinner than a pixel may cover none
             if first > free_from:
                 runs.append([free_from, first])

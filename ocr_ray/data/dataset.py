@@ -100,7 +100,7 @@ class TrainDataset(Dataset[Item]):
             except DataError as e:
                 failures.append(Failure((epoch, candidate), str(self._samples[candidate].image), str(e)))
             else:
-                return replace(sample, key=key, failures=(*failures, *sample.failures))
+                return replace(sample, key=key, failures=(*failures, *sample.failures)) if failures else sample
         raise DataError(
             f"{failures[0].reason}; nor could any of {MAX_REPLACEMENTS} other pictures be read, "
             f"the last because {failures[-1].reason}"
@@ -116,7 +116,8 @@ class TrainDataset(Dataset[Item]):
         epoch, index = key
         sample, cfg = self._samples[index], self._augment
         rng = np.random.default_rng((self._seed, epoch, index))
-        polygons, ignore = list[NDArray[np.floating]](sample.polygons), sample.ignore
+        polygons: list[NDArray[np.floating]] = list(sample.polygons)
+        ignore = sample.ignore
         failures: tuple[Failure, ...] = ()
         if cfg.copy_paste.enabled and polygons:  # a picture without text stays without
             image, polygons, failures = self._with_pasted_words(key, rng)

