@@ -203,6 +203,7 @@ def draw_crop(guides: Polygons, width: int, height: int, cfg: AugmentConfig, rng
     """
     whole = Crop(0, 0, width, height)
     extents = _extents(guides)
+    sides = extents.tolist()
     columns, rows = _free_runs(extents[:, 0::2], width), _free_runs(extents[:, 1::2], height)
     if not columns or not rows:
         return whole
@@ -211,7 +212,9 @@ def draw_crop(guides: Polygons, width: int, height: int, cfg: AugmentConfig, rng
         (x0, x1), (y0, y1) = _draw_sides(columns, rng), _draw_sides(rows, rng)
         if x1 - x0 < least_width or y1 - y0 < least_height:
             continue
-        if not guides or _touching(extents, x0, y0, x1, y1).any():
+        if not guides or any(
+            left <= x1 and right >= x0 and top <= y1 and bottom >= y0 for left, top, right, bottom in sides
+        ):
             return Crop(x0, y0, x1 - x0, y1 - y0)
     return whole
 
