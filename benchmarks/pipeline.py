@@ -1,7 +1,8 @@
 """Training samples at 960x960 against `cv2.imread` of the same file: with their labels, with 100 quads, with CopyPaste.
 
 The pipeline is `TrainDataset[key]`: file to uint8 picture and four maps. The reference's ends with a float32 picture,
-normalised; ours is normalised on the device.
+normalised; ours is normalised on the device. With `data.on_device` the CPU's part is `CompactDataset[key]`. What
+joining samples into a batch adds is told beside it, for both.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from benchmarks.reference import Reference, ReferenceLine
 from benchmarks.rows import Bench, Row, Subject
 from benchmarks.timing import alternate
 from ocr_ray.data.augment import AugmentConfig
+from ocr_ray.data.batch import collate
+from ocr_ray.data.compact import CompactDataset, collate_compact
 from ocr_ray.data.copy_paste import CopyPasteConfig
 from ocr_ray.data.dataset import TrainDataset
 from ocr_ray.data.labels import Sample
@@ -22,16 +25,18 @@ from ocr_ray.data.targets import TargetConfig
 from ocr_ray.geometry import affine
 
 SEED = 1
+BATCH = 8
 Side = Callable[[int], object]
 
 
 def rows(bench: Bench) -> list[Row]:
-    """Three rows."""
+    """Four rows."""
     samples = bench.pictures.samples
     rounds = 3 if bench.quick else 7
     plain = _pipeline(samples)
     pasting = _pipeline(samples, CopyPasteConfig(enabled=True))
     sides: dict[str, Side] = {"imread": _imread(samples), "plain": plain, "pasting": pasting}
+    sides["compact"] = _compact(samples)
     if bench.reference is not None:
         sides["reference"] = _reference(bench.reference, samples)
         sides["reference pasting"] = _reference(bench.reference, samples, copy_paste=True)
@@ -50,6 +55,13 @@ def rows(bench: Bench) -> list[Row]:
             "x imread",
             how + milliseconds,
             seconds["reference"] / floor if has_reference else None,
+        ),
+        Row(
+            "the same where a device warps and draws the maps: the CPU's part",
+            seconds["compact"] / floor,
+            1.3,
+            "x imread",
+            how + _joining(samples, floor / len(samples), rounds),
         ),
         _with_hundred_quads(bench, samples[: max(8, len(samples) // 4)], rounds),
         Row(
@@ -101,6 +113,24 @@ def _pipeline(samples: list[Sample], copy_paste: CopyPasteConfig | None = None) 
     cfg = AugmentConfig(copy_paste=copy_paste or CopyPasteConfig())
     dataset = TrainDataset(samples, cfg, TargetConfig(), SEED)
     return lambda index: dataset[(0, index)]
+
+
+def _compact(samples: list[Sample]) -> Side:
+    dataset = CompactDataset(TrainDataset(samples, AugmentConfig(), TargetConfig(), SEED))
+    return lambda index: dataset[(0, index)]
+
+
+def _joining(samples: list[Sample], imread: float, rounds: int) -> str:
+    """What it adds to have samples in a batch, per sample."""
+    whole = TrainDataset(samples, AugmentConfig(), TargetConfig(), SEED)
+    keys = [(0, index) for index in range(min(BATCH, len(samples)))]
+    items, compact = [whole[key] for key in keys], [CompactDataset(whole)[key] for key in keys]
+    sides: dict[str, Side] = {"compact": lambda _: collate_compact(compact), "whole": lambda _: collate(items)}
+    seconds = {name: each[0] / len(keys) for name, each in alternate(sides, 1, 3 * rounds).items()}
+    return (
+        f"; joining {len(keys)} into a batch adds {seconds['compact'] / imread:.2f} to it, "
+        f"and {seconds['whole'] / imread:.2f} to the row above"
+    )
 
 
 def _imread(samples: list[Sample]) -> Side:

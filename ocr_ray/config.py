@@ -123,6 +123,9 @@ class DataConfig:
     """Shared memory of each node (`/dev/shm`, at most a quarter of it) for decoded pictures, which all loaders of all
     trials there read; 0: none. Changes no picture. They stay for the next trial; whoever comes an hour after their last
     use drops them, and `rm -r /dev/shm/ocr_ray-decoded-*` does so at once."""
+    on_device: bool = False
+    """Loaders only decode and draw the geometry; the device that trains warps the pictures and draws the maps. For GPUs
+    that wait for their loaders. Maps are the same, pixels differ by one of 255 where the device rounds otherwise."""
     max_failed: float = 0.01
     """A run stops when a larger share of its pictures could not be read."""
     normalize: NormalizeConfig = field(default_factory=NormalizeConfig)

@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ocr_ray.config import CMLConfig, DMLConfig, RecipeConfig, StudentConfig, TeacherConfig
-from ocr_ray.data.batch import Batch, collate
+from ocr_ray.data.batch import collate
+from ocr_ray.data.compact import CompactDataset, Loaded, collate_compact
 from ocr_ray.data.dataset import TrainDataset, TrainSampler
 from ocr_ray.data.decoded import decoded_store
 from ocr_ray.data.labels import Sample, read_label_files
@@ -159,10 +160,10 @@ def build_training(
     )
     store = decoded_store(cfg.data.cache_mib)
     dataset = TrainDataset(samples, cfg.data.augment, cfg.data.targets, cfg.run.seed, store)
-    loader: DataLoader[Batch] = DataLoader(
-        dataset,  # type: ignore[arg-type]  # collated
+    loader: DataLoader[Loaded] = DataLoader(
+        CompactDataset(dataset) if cfg.data.on_device else dataset,  # type: ignore[arg-type]  # collated
         batch_sampler=sampler,
-        collate_fn=collate,
+        collate_fn=collate_compact if cfg.data.on_device else collate,
         num_workers=cfg.data.num_workers,
         persistent_workers=cfg.data.num_workers > 0,
         pin_memory=device.type == "cuda",

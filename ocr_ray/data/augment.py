@@ -4,9 +4,10 @@ The geometry is drawn first and needs no pixel, only the picture's size. The pic
 allows, and a single affine map takes it into the crop: no rotated or threefold enlarged copy is ever made.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 
 import cv2
@@ -132,16 +133,42 @@ class Augmentation:
     def picture(self, image: ReducedImage) -> Image:
         """What the net sees, `(crop_height, crop_width, 3)`; bilinear, black where the picture does not reach."""
         width, height = self.filled
-        if self.degrees == 0 and self.scale == 1 and image.pixels.shape[:2] == (self.height, self.width):
-            whole = image.pixels[:, ::-1] if self.flip else image.pixels
-            shown = cut(whole, self.crop, width, height)
-        else:
-            shown = _warp(image, self.matrix, width, height)
+        shown = self.source(image).warped(width, height)
         if (width, height) == (self.crop_width, self.crop_height):
             return shown
         canvas = np.zeros((self.crop_height, self.crop_width, 3), np.uint8)
         canvas[:height, :width] = shown
         return canvas
+
+    def source(self, image: ReducedImage) -> "Source":
+        """The part of the picture as it was read that the net sees, and where it goes."""
+        width, height = self.filled
+        if self.degrees == 0 and self.scale == 1 and image.pixels.shape[:2] == (self.height, self.width):
+            crop, whole = self.crop, image.pixels[:, ::-1] if self.flip else image.pixels
+            part = whole[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
+            return Source(part, affine.for_warp(affine.scaling(width / crop.width, height / crop.height)), is_cut=True)
+        return _looked_at(image, self.matrix, width, height)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """`pixels` `(h, w, 3)`, perhaps a view or none at all, and the `(2, 3)` matrix that takes the centres of these to
+    those of what the net sees.
+
+    Where `is_cut`, they are the whole crop, and what lies beyond them is as their border; else it is black.
+    """
+
+    pixels: Image
+    matrix: Affine
+    is_cut: bool = False
+
+    def warped(self, width: int, height: int) -> Image:
+        """`(height, width, 3)`, bilinear."""
+        if self.is_cut:
+            return _resized(self.pixels, width, height)
+        if not self.pixels.size:
+            return np.zeros((height, width, 3), np.uint8)
+        return np.asarray(cv2.warpAffine(self.pixels, self.matrix, (width, height), flags=cv2.INTER_LINEAR), np.uint8)
 
 
 def draw_augmentation(
@@ -176,6 +203,7 @@ def draw_crop(guides: Polygons, width: int, height: int, cfg: AugmentConfig, rng
     """
     whole = Crop(0, 0, width, height)
     extents = _extents(guides)
+    sides = extents.tolist()
     columns, rows = _free_runs(extents[:, 0::2], width), _free_runs(extents[:, 1::2], height)
     if not columns or not rows:
         return whole
@@ -184,21 +212,27 @@ def draw_crop(guides: Polygons, width: int, height: int, cfg: AugmentConfig, rng
         (x0, x1), (y0, y1) = _draw_sides(columns, rng), _draw_sides(rows, rng)
         if x1 - x0 < least_width or y1 - y0 < least_height:
             continue
-        if not guides or _touching(extents, x0, y0, x1, y1).any():
+        if not guides or any(
+            left <= x1 and right >= x0 and top <= y1 and bottom >= y0 for left, top, right, bottom in sides
+        ):
             return Crop(x0, y0, x1 - x0, y1 - y0)
     return whole
 
 
 def cut(image: Image, crop: Crop, width: int, height: int) -> Image:
     """The rectangle of a picture, resized (bilinear) to `width` x `height`."""
-    part = image[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
-    return np.asarray(cv2.resize(np.ascontiguousarray(part), (width, height)), np.uint8)
+    return _resized(image[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width], width, height)
+
+
+def _resized(image: Image, width: int, height: int) -> Image:
+    return np.asarray(cv2.resize(np.ascontiguousarray(image), (width, height)), np.uint8)
 
 
 def _scaled_size(width: int, height: int, scale: float) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
+@lru_cache(maxsize=1)  # a sample asks twice: where to crop, and then
 def _before_crop(width: int, height: int, flip: bool, degrees: float, scale: float) -> Affine:
     scaled_width, scaled_height = _scaled_size(width, height, scale)
     return affine.chain(
@@ -235,11 +269,17 @@ def _touching(extents: NDArray[np.float64], x0: float, y0: float, x1: float, y1:
 
 def _free_runs(extents: NDArray[np.floating], size: int) -> list[list[int]]:
     """Stretches of columns or rows, first and one past the last, that none of the extents `(M, 2)` covers."""
-    covered = np.zeros(size + 2, np.bool_)
-    covered[[0, -1]] = True  # what lies outside is not free
-    for low, high in np.clip(np.rint(extents), 0, size).astype(int).tolist():
-        covered[low + 1 : high + 1] = True
-    return np.flatnonzero(np.diff(covered)).reshape(-1, 2).tolist()
+    runs: list[list[int]] = []
+    free_from = 0
+    covered = np.minimum(np.maximum(np.rint(extents), 0), size).astype(int)
+    for first, end in sorted(covered.tolist()):
+        if first < end:  # text thinner than a pixel may cover none
+            if first > free_from:
+                runs.append([free_from, first])
+            free_from = max(free_from, end)
+    if free_from < size:
+        runs.append([free_from, size])
+    return runs
 
 
 def _draw_sides(runs: list[list[int]], rng: np.random.Generator) -> tuple[int, int]:
@@ -249,16 +289,19 @@ def _draw_sides(runs: list[list[int]], rng: np.random.Generator) -> tuple[int, i
     return min(one, other), max(one, other)
 
 
-def _warp(image: ReducedImage, matrix: Affine, width: int, height: int) -> Image:
-    """The picture through `matrix` (from pixels of the whole picture) into `width` x `height` pixels."""
+def _looked_at(image: ReducedImage, matrix: Affine, width: int, height: int) -> Source:
+    """What `matrix` (from pixels of the whole picture) takes into `width` x `height` pixels."""
     matrix = affine.chain(affine.scaling(image.pixel_width, image.pixel_height), matrix)
     # Only the part that is looked at: cv2.warpAffine takes no picture of more than 32,766 pixels a side.
-    corners = affine.apply(affine.inverse(matrix), [(0, 0), (width, 0), (width, height), (0, height)])
-    size = np.array(image.pixels.shape[1::-1])
-    x0, y0 = np.clip(np.floor(corners.min(axis=0)) - 2, 0, size).astype(int)
-    x1, y1 = np.clip(np.ceil(corners.max(axis=0)) + 2, 0, size).astype(int)
-    if x0 >= x1 or y0 >= y1:
-        return np.zeros((height, width, 3), np.uint8)
+    (a, b, c), (d, e, f), _ = matrix.tolist()
+    corners = [(x - c, y - f) for x in (0, width) for y in (0, height)]
+    x0, x1 = _span([(e * x - b * y) / (a * e - b * d) for x, y in corners], image.pixels.shape[1])
+    y0, y1 = _span([(a * y - d * x) / (a * e - b * d) for x, y in corners], image.pixels.shape[0])
     to_part = affine.for_warp(affine.chain(affine.translation(float(x0), float(y0)), matrix))
-    part = image.pixels[y0:y1, x0:x1]
-    return np.asarray(cv2.warpAffine(part, to_part, (width, height), flags=cv2.INTER_LINEAR), np.uint8)
+    return Source(image.pixels[y0:y1, x0:x1], to_part)
+
+
+def _span(places: Sequence[float], size: int) -> tuple[int, int]:
+    """First and one past the last of `size` pixels that interpolation between the `places` may look at."""
+    first, last = min(places) - 2, max(places) + 2
+    return math.floor(min(max(first, 0), size)), math.ceil(min(max(last, 0), size))

@@ -6,6 +6,7 @@ of all outlines whose surroundings are about the same size are computed together
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,44 @@ BLOCK = 2**16
 Window = tuple[int, int, int, int]
 """First column and row, and one past the last ones."""
 Squares = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """The edges of several outlines, one after another, `(E,)` each unless said."""
+
+    owner: NDArray[np.int64]
+    """Which of the outlines it is of."""
+    around: NDArray[np.int64]
+    """`(E, 4)`: the pixels, as a `Window`, in which it may be nearer than its outline's reach; empty for many."""
+    values: NDArray[np.float64]
+    """`(E, 8)`: `ax, ay, bx, by`, the unit vector along it over the reach, the squares of its length and the reach."""
+    doubled: NDArray[np.int64]
+    """`(D, 3)`: pixels that are not near their outline, since one of its vertices that is given twice lies there: which
+    outline, x, y."""
+
+
+def edges_of(polygons: Sequence[NDArray[np.float64]], reaches: Sequence[float], windows: Sequence[Window]) -> Edges:
+    """The edges of outlines that are to be looked at in a window of the picture each.
+
+    Args: polygons `(K, 2)`, at least one; reaches above 0; windows not empty.
+    """
+    owner = np.array([i for i, polygon in enumerate(polygons) for _ in range(len(polygon))])
+    a = np.concatenate(polygons)
+    b = np.concatenate([polygon[[*range(1, len(polygon)), 0]] for polygon in polygons])
+    reach = np.array(reaches)[owner]
+    window = np.array(windows)[owner]
+    edge = b - a
+    squared = (edge * edge).sum(axis=1)
+    unit = edge / (reach * np.sqrt(np.where(squared > 0, squared, 1)))[:, None]
+    far = reach[:, None]
+    around = _around(np.minimum(a, b) - far, np.maximum(a, b) + far, window)
+    twice = np.flatnonzero(squared == 0)
+    around[twice] = 0
+    whole = (a[twice] % 1 == 0) & (a[twice] >= window[twice, :2]) & (a[twice] < window[twice, 2:])
+    twice = twice[whole.all(axis=1)]
+    doubled = np.column_stack([owner[twice], a[twice].astype(np.int64)])
+    return Edges(owner, around, np.column_stack([a, b, unit, squared, reach * reach]), doubled)
 
 
 def outline_distances(
@@ -38,22 +77,11 @@ def outline_distances(
     nearest = [np.ones((y1 - y0, x1 - x0)) for x0, y0, x1, y1 in windows]
     if not polygons:
         return []
-    owner = [i for i, polygon in enumerate(polygons) for _ in range(len(polygon))]
-    a = np.concatenate(polygons)
-    b = np.concatenate([polygon[[*range(1, len(polygon)), 0]] for polygon in polygons])
-    reach = np.array(reaches)[owner]
-    window = np.array(windows)[owner]
-    edge = b - a
-    squared = (edge * edge).sum(axis=1)
-    unit = edge / (reach * np.sqrt(np.where(squared > 0, squared, 1)))[:, None]
-    far = reach[:, None]
-    around = _around(np.minimum(a, b) - far, np.maximum(a, b) + far, window)
-    around[squared == 0] = 0
-    _lower(nearest, windows, owner, around, np.column_stack([a, b, unit, squared, reach * reach]))
-    for i in np.flatnonzero(squared == 0).tolist():
-        (x, y), (x0, y0, x1, y1) = a[i].tolist(), windows[owner[i]]
-        if x.is_integer() and y.is_integer() and x0 <= x < x1 and y0 <= y < y1:
-            nearest[owner[i]][int(y) - y0, int(x) - x0] = 1
+    edges = edges_of(polygons, reaches, windows)
+    _lower(nearest, windows, edges.owner.tolist(), edges.around, edges.values)
+    for i, x, y in edges.doubled.tolist():
+        x0, y0, _, _ = windows[i]
+        nearest[i][y - y0, x - x0] = 1
     return [np.sqrt(squares, out=squares).astype(np.float32) for squares in nearest]
 
 
@@ -98,8 +126,7 @@ def _lower(
 def _squares(xs: NDArray[np.int64], ys: NDArray[np.int64], values: NDArray[np.float64]) -> Squares:
     """Squared distances `(N, H, W)`, in units of reach, to N edges within their circles, elsewhere to their first ends.
 
-    Values `(N, 8)`: `ax, ay, bx, by`, the unit vector along the edge over the reach, the squares of length and reach.
-    The other end is the first one of the next edge.
+    Values `(N, 8)` as in `Edges`. The other end is the first one of the next edge.
     Squares are sums of a part in x and a part in y: those are made as rows and columns, and only sums, one square,
     maximum and minimum are left for the pixels.
     """

@@ -1,7 +1,8 @@
 """Training samples as a pure function of (seed, epoch, index), and which of them come when, on which worker."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from ocr_ray.data.decoded import DecodedStore
 from ocr_ray.data.images import Image
 from ocr_ray.data.labels import Sample
 from ocr_ray.data.memory import keep_freed_memory
-from ocr_ray.data.reduced import read_jpeg_header, read_reduced, shrink
+from ocr_ray.data.reduced import ReducedImage, read_jpeg_header, read_reduced, shrink
 from ocr_ray.data.targets import TargetConfig, draw_targets
 from ocr_ray.errors import DataError
 
@@ -26,6 +27,27 @@ MAX_REPLACEMENTS = 10
 """Samples drawn in place of a broken one before the run is told that the data cannot be read."""
 NO_MAPS = Targets(*[torch.empty(0, dtype=torch.uint8)] * 4)
 """Of a dataset that draws none."""
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnSample:
+    """All that is random about a sample, and its picture as it was read; nothing is warped or drawn yet.
+
+    `polygons` and `ignore` are those of the whole picture, pasted words included. The rest is as in `Item`.
+    """
+
+    augmentation: Augmentation
+    image: ReducedImage
+    polygons: Polygons
+    ignore: NDArray[np.bool_]
+    key: Key
+    path: str
+    failures: tuple[Failure, ...] = ()
+
+    def shown(self) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
+        """The polygons as they lie in what the net sees, and which of them are ignored."""
+        moved, kept = self.augmentation.moved(self.polygons)
+        return moved, self.ignore[kept]
 
 
 class TrainDataset(Dataset[Item]):
@@ -47,7 +69,7 @@ class TrainDataset(Dataset[Item]):
         """`store` holds decoded pictures for all processes of a node; it changes no picture."""
         self._samples = samples
         self._augment = augment
-        self._targets = targets
+        self.targets = targets
         self._seed = seed
         self._store = store or DecodedStore()
         self._donors = Donors(samples, augment.copy_paste.cache_mib, self._store.read)
@@ -56,7 +78,14 @@ class TrainDataset(Dataset[Item]):
         return len(self._samples)
 
     def __getitem__(self, key: Key) -> Item:
-        """The sample of a key. One whose picture cannot be read gives its place to another, drawn from the key.
+        """The sample of a key. Raises: DataError as `drawn`."""
+        sample = self.drawn(key)
+        picture = _channels_first(sample.augmentation.picture(sample.image))
+        targets = NO_MAPS if self.targets is None else _maps(sample, self.targets)
+        return Item(picture, targets, key, sample.path, sample.failures)
+
+    def drawn(self, key: Key) -> DrawnSample:
+        """What was drawn for a key. One whose picture cannot be read gives its place to another, drawn from the key.
 
         Raises: DataError when those that were drawn in its place could not be read either.
         """
@@ -65,39 +94,38 @@ class TrainDataset(Dataset[Item]):
         keep_freed_memory()
         epoch, index = key
         failures: list[Failure] = []
-        order = np.random.default_rng((self._seed, epoch, index, 1)).integers(len(self._samples), size=MAX_REPLACEMENTS)
-        for candidate in (index, *order.tolist()):
+        for candidate in chain([index], self._replacements(key)):
             try:
-                item = self._make((epoch, candidate))
+                sample = self._draw((epoch, candidate))
             except DataError as e:
                 failures.append(Failure((epoch, candidate), str(self._samples[candidate].image), str(e)))
             else:
-                return replace(item, key=key, failures=(*failures, *item.failures))
+                return replace(sample, key=key, failures=(*failures, *sample.failures)) if failures else sample
         raise DataError(
             f"{failures[0].reason}; nor could any of {MAX_REPLACEMENTS} other pictures be read, "
             f"the last because {failures[-1].reason}"
         )
 
-    def _make(self, key: Key) -> Item:
+    def _replacements(self, key: Key) -> Iterator[int]:
+        """Only drawn where one is needed."""
+        rng = np.random.default_rng((self._seed, *key, 1))
+        yield from rng.integers(len(self._samples), size=MAX_REPLACEMENTS).tolist()
+
+    def _draw(self, key: Key) -> DrawnSample:
         """Raises: DataError when the picture cannot be read."""
         epoch, index = key
         sample, cfg = self._samples[index], self._augment
         rng = np.random.default_rng((self._seed, epoch, index))
-        polygons, ignore = list[NDArray[np.floating]](sample.polygons), sample.ignore
+        polygons: list[NDArray[np.floating]] = list(sample.polygons)
+        ignore = sample.ignore
         failures: tuple[Failure, ...] = ()
         if cfg.copy_paste.enabled and polygons:  # a picture without text stays without
             image, polygons, failures = self._with_pasted_words(key, rng)
             ignore = np.append(ignore, np.zeros(len(polygons) - len(ignore), np.bool_))
-            augmentation, picture = _augmented(image, polygons, ignore, cfg, rng)
+            augmentation, reduced = _augmented(image, polygons, ignore, cfg, rng)
         else:
-            augmentation, picture = _read_augmented(sample.image, self._store, polygons, ignore, cfg, rng)
-        return Item(
-            image=_channels_first(picture),
-            targets=NO_MAPS if self._targets is None else _drawn(augmentation, polygons, ignore, self._targets),
-            key=key,
-            path=str(sample.image),
-            failures=failures,
-        )
+            augmentation, reduced = _read_augmented(sample.image, self._store, polygons, ignore, cfg, rng)
+        return DrawnSample(augmentation, reduced, polygons, ignore, key, str(sample.image), failures)
 
     def _with_pasted_words(
         self, key: Key, rng: np.random.Generator
@@ -199,28 +227,28 @@ def _read_augmented(
     ignore: NDArray[np.bool_],
     cfg: AugmentConfig,
     rng: np.random.Generator,
-) -> tuple[Augmentation, Image]:
+) -> tuple[Augmentation, ReducedImage]:
     """Draws from a JPEG's size first and reads it no larger than the crop needs. Raises: DataError as `read_image`."""
     header = read_jpeg_header(path)
     if header is not None:
         augmentation = draw_augmentation(polygons, ignore, header.width, header.height, cfg, rng)
         image = read_reduced(path, header, augmentation.reduction, store.decode)
         if image is not None:
-            return augmentation, augmentation.picture(image)
+            return augmentation, image
     return _augmented(store.read(path), polygons, ignore, cfg, rng)
 
 
 def _augmented(
     image: Image, polygons: Polygons, ignore: NDArray[np.bool_], cfg: AugmentConfig, rng: np.random.Generator
-) -> tuple[Augmentation, Image]:
+) -> tuple[Augmentation, ReducedImage]:
     height, width = image.shape[:2]
     augmentation = draw_augmentation(polygons, ignore, width, height, cfg, rng)
-    return augmentation, augmentation.picture(shrink(image, augmentation.reduction))
+    return augmentation, shrink(image, augmentation.reduction)
 
 
-def _drawn(augmentation: Augmentation, polygons: Polygons, ignore: NDArray[np.bool_], cfg: TargetConfig) -> Targets:
-    moved, kept = augmentation.moved(polygons)
-    drawn = draw_targets(moved, ignore[kept], augmentation.crop_height, augmentation.crop_width, cfg)
+def _maps(sample: DrawnSample, cfg: TargetConfig) -> Targets:
+    to = sample.augmentation
+    drawn = draw_targets(*sample.shown(), to.crop_height, to.crop_width, cfg)
     return Targets(
         _tensor(drawn.shrink_map),
         _tensor(drawn.shrink_mask),

@@ -19,7 +19,7 @@ def read_image(path: Path) -> Image:
     Raises: DataError when the file is not there, empty, or no picture that OpenCV can decode.
     """
     try:
-        data = np.fromfile(path, np.uint8)
+        data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as e:
         raise DataError(f"{path}: cannot be read: {e.strerror}") from e
     if not data.size:

@@ -20,7 +20,7 @@ def loader_processes() -> BaseContext:
     """
     context = multiprocessing.get_context("forkserver")
     # `__main__` is Python's own default: loaders import it as well, and in a worker of Ray it is Ray.
-    context.set_forkserver_preload(["__main__", "ocr_ray.data.dataset"])
+    context.set_forkserver_preload(["__main__", "ocr_ray.data.compact"])
     return context
 
 

@@ -17,10 +17,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from ocr_ray.data.batch import Batch, Targets
+from ocr_ray.data.batch import Targets
+from ocr_ray.data.compact import Loaded
 from ocr_ray.data.dataset import TrainSampler
 from ocr_ray.data.labels import Sample
 from ocr_ray.data.normalize import NormalizeConfig
+from ocr_ray.data.on_device import on_device
 from ocr_ray.engine.checkpoint import RunState
 from ocr_ray.engine.evaluate import EvalConfig, Evaluation, ImageResult, evaluate
 from ocr_ray.engine.meter import EpochMeter, StepEvent
@@ -73,7 +75,7 @@ class Training:
     run: RunConfig
     eval: EvalConfig
     normalize: NormalizeConfig
-    loader: DataLoader[Batch]
+    loader: DataLoader[Loaded]
     sampler: TrainSampler
     val: list[Sample]
     device: torch.device
@@ -84,7 +86,7 @@ class Training:
     """Names of the parameters that start from random values while others do not."""
     rank: int = 0
     world_size: int = 1
-    teacher: Callable[[Batch], Tensor] | None = None
+    teacher: Callable[[Loaded], Tensor] | None = None
     """Where the model does not hold its teacher: the stored answers to a batch, as `Batch.teacher` has them."""
     on_image: Callable[[str, ImageResult], None] = lambda student, result: None
     """Takes what each student, by name, finds on each picture of val that this rank evaluates."""
@@ -286,14 +288,15 @@ def _distributed(training: Training, model: nn.Module) -> nn.Module:
     )
 
 
-def _batches(training: Training) -> Iterator[Batch]:
+def _batches(training: Training) -> Iterator[Loaded]:
     for batch in training.loader:
         yield batch if training.teacher is None else replace(batch, teacher=training.teacher(batch))
 
 
-def _on_device(training: Training, batch: Batch) -> tuple[Tensor, Targets]:
+def _on_device(training: Training, loaded: Loaded) -> tuple[Tensor, Targets]:
+    batch = on_device(loaded, training.device)
     images = prepared(batch.images, training.normalize, training.device, training.run.channels_last)
-    targets = batch.targets.to(training.device)
+    targets = batch.targets
     if batch.teacher is not None:
         targets = replace(targets, teacher=unpacked(batch.teacher.to(training.device), *images.shape[2:]))
     return images, targets

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ocr_ray.data.batch import Batch
+from ocr_ray.data.compact import Loaded
 from ocr_ray.errors import DataError
 from ocr_ray.losses.combined import LossParts
 
@@ -57,12 +57,12 @@ class EpochMeter:
         self._count = 0
         self._pictures = 0
         self.failures: tuple[str, ...] = ()
-        self._pending: tuple[Tensor, Batch] | None = None
+        self._pending: tuple[Tensor, Loaded] | None = None
         self._waited = 0.0
         self._began = time.monotonic()
         self._last_event = 0.0
 
-    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def timed(self, batches: Iterator[Loaded]) -> Iterator[Loaded]:
         """The batches, with the time spent waiting for them added up."""
         while True:
             before = time.monotonic()
@@ -72,7 +72,7 @@ class EpochMeter:
                 return
             yield batch
 
-    def add(self, parts: LossParts, batch: Batch) -> None:
+    def add(self, parts: LossParts, batch: Loaded) -> None:
         """Takes in a step that was just begun, after reading the one before. Raises: LossNotFinite."""
         self.settle()
         self._names = tuple(parts.values)

@@ -4,12 +4,15 @@ Whether a batch is answered by a teacher among the nets or from a store, the sam
 `prepared`, then `shrink_maps_alone`, then `teacher_target`.
 """
 
+import zlib
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ocr_ray.data.batch import Batch
+from ocr_ray.data.compact import PLACED, Loaded
 from ocr_ray.data.normalize import NormalizeConfig, normalize
 from ocr_ray.losses.dila import teacher_target
 from ocr_ray.models.detector import Detector
@@ -31,14 +34,14 @@ class Teacher:
     ) -> None:
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._net = net.to(device=device, memory_format=memory_format).eval()  # type: ignore[call-overload]
-        self._normalize, self._threshold, self._device = normalize_cfg, threshold, device
+        self._normalize, self._threshold, self.device = normalize_cfg, threshold, device
         self._precision, self._channels_last = precision, channels_last
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Images `(N, 3, H, W)` uint8 as a batch holds them, to `packed` bits on the CPU."""
-        ready = prepared(images, self._normalize, self._device, self._channels_last)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+        ready = prepared(images, self._normalize, self.device, self._channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
             shrink = shrink_maps_alone(self._net, ready)
         return packed(teacher_target(shrink, self._threshold))
 
@@ -49,14 +52,37 @@ def prepared(images: Tensor, normalize_cfg: NormalizeConfig, device: torch.devic
     return ready.contiguous(memory_format=torch.channels_last) if channels_last else ready
 
 
-def fingerprints(images: Tensor) -> list[int]:
-    """A number for each picture `(N, 3, H, W)` uint8, H * W a multiple of 8, that another picture hardly shares.
+def fingerprints_on(loaded: Loaded, kind: str) -> list[int]:
+    """A number for each picture of a batch that nets on a device of that `kind` (`cpu`, `cuda`) look at.
+
+    Where the device warps, it is that of what is handed on and of the kind of device: another kind may round otherwise,
+    so that what it makes of the same pixels is another picture.
+    """
+    if isinstance(loaded, Batch):
+        return fingerprints(loaded.images)
+    warped_by = zlib.crc32(kind.encode())
+    ends = [*(3 * loaded.sources[1:, PLACED]).long().tolist(), len(loaded.pixels)]
+    numbers, begin = [], 0
+    for end, place in zip(ends, fingerprints(loaded.sources[:, :PLACED]), strict=True):
+        (picture,) = fingerprints(loaded.pixels[None, begin:end])
+        numbers.append(_wrapped(31 * (31 * picture + place) + warped_by))
+        begin = end
+    return numbers
+
+
+def fingerprints(pictures: Tensor) -> list[int]:
+    """A number for each of `(N, ...)`, a multiple of 8 bytes each, on the CPU, that another one hardly shares.
 
     A weighted sum of its words, modulo 2^64: a few times as fast as a checksum of zlib's, and nobody is to be fooled.
     """
-    words = images.flatten(1).contiguous().view(torch.int64)
+    words = pictures.flatten(1).contiguous().view(torch.int64)
     weights = torch.arange(words.shape[1], dtype=torch.int64) * 0x5851F42D4C957F2D + 0x14057B7EF767814F
     return [int(n) for n in (words * (weights | 1)).sum(dim=1)]
+
+
+def _wrapped(number: int) -> int:
+    """Into the 64 bits, with a sign, that the store has for it."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 def packed(masks: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ mirror image takes x to w - x. `for_warp` turns such a map into what OpenCV want
 """
 
 import math
+from functools import reduce
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,7 +28,7 @@ def translation(dx: float, dy: float) -> Affine:
 
 def scaling(sx: float, sy: float) -> Affine:
     """Stretches about the top left corner."""
-    return np.diag([sx, sy, 1.0])
+    return np.array([[sx, 0, 0], [0, sy, 0], [0, 0, 1]], np.float64)
 
 
 def horizontal_flip(width: float) -> Affine:
@@ -48,10 +49,7 @@ def rotation(degrees: float, width: float, height: float) -> Affine:
 
 def chain(*maps: Affine) -> Affine:
     """One map that applies `maps` from first to last."""
-    whole = identity()
-    for step in maps:
-        whole = step @ whole
-    return whole
+    return reduce(lambda whole, step: step @ whole, maps)
 
 
 def inverse(m: Affine) -> Affine:
@@ -66,7 +64,8 @@ def apply(m: Affine, points: ArrayLike) -> NDArray[np.float64]:
 
 def mean_scale(m: Affine) -> float:
     """By how much lengths grow, as the square root of how much areas grow."""
-    return math.sqrt(abs(float(np.linalg.det(m[:2, :2]))))
+    (a, b, _), (c, d, _), _ = m.tolist()
+    return math.sqrt(abs(a * d - b * c))
 
 
 def for_warp(m: Affine) -> NDArray[np.float64]:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ocr_ray.data.batch import Batch
-from ocr_ray.engine.teacher import Teacher, fingerprints
+from ocr_ray.data.compact import Loaded
+from ocr_ray.data.on_device import pictures
+from ocr_ray.engine.teacher import Teacher, fingerprints_on
 from ocr_ray.engine.teacher_store import Answer, BrokenPiece, Piece, TeacherStore, Turns
 
 KEPT = 4
@@ -23,7 +24,7 @@ class SharedTeacher:
         be read, and whether the caller found the piece unusable. prepare has a piece made that is going to be asked
         for. tell_live counts answers that were computed here. share is the part of a piece that this rank reads; last
         is the piece in which the run ends, past which nothing is asked for ahead; ahead is how many pieces to ask for
-        beyond the one in use; alone builds a teacher in this process.
+        beyond the one in use; alone builds a teacher in this process; kind is that of the device that nets are on.
     """
 
     def __init__(
@@ -37,24 +38,26 @@ class SharedTeacher:
         last: Piece,
         ahead: int,
         alone: Callable[[], Teacher],
+        kind: str = "cpu",
     ) -> None:
         self._ensure, self._prepare, self._tell_live = ensure, prepare, tell_live
         self._store, self._turns, self._share = store, turns, share
-        self._last, self._ahead, self._alone = last, ahead, alone
+        self._last, self._ahead, self._alone, self._kind = last, ahead, alone, kind
         self._kept: dict[Piece, dict[int, Answer]] = {}
         self._teacher: Teacher | None = None
 
-    def __call__(self, batch: Batch) -> Tensor:
+    def __call__(self, batch: Loaded) -> Tensor:
         """As `Batch.teacher`. Waits for pieces that are not there yet."""
         answers: list[Tensor | None] = []
-        for key, picture in zip(batch.keys, fingerprints(batch.images), strict=True):
+        for key, picture in zip(batch.keys, fingerprints_on(batch, self._kind), strict=True):
             stored = self._answers_of(self._turns.piece_of(key)).get(key[1])
             answers.append(stored.bits if stored is not None and stored.picture == picture else None)
         missing = [i for i, answer in enumerate(answers) if answer is None]
         if missing:
             if self._teacher is None:
                 self._teacher = self._alone()
-            for i, answer in zip(missing, self._teacher(batch.images[missing]), strict=True):
+            images = pictures(batch, self._teacher.device)[missing]
+            for i, answer in zip(missing, self._teacher(images), strict=True):
                 answers[i] = answer
             self._tell_live(len(missing))
         return torch.stack([answer for answer in answers if answer is not None])

@@ -16,7 +16,7 @@ from ocr_ray.typed import flatten
 from ocr_ray.weights.load import weights_digest
 
 INGREDIENTS = (
-    *("data.train", "data.ratios", "data.mix", "data.root", "data.augment", "data.normalize"),
+    *("data.train", "data.ratios", "data.mix", "data.root", "data.augment", "data.normalize", "data.on_device"),
     *("loss.distill.threshold", "run.seed", "run.precision", "run.channels_last", "run.threads"),
     *("teacher.detector", "teacher.weights", "teacher.model", "teacher.normalize", "teacher.batch_stats"),
 )

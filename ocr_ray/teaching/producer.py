@@ -10,11 +10,13 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from ocr_ray.config import CMLConfig, recipe_from_plain
-from ocr_ray.data.batch import Batch, Key, collate
+from ocr_ray.data.batch import Key, collate
+from ocr_ray.data.compact import CompactDataset, Loaded, collate_compact
 from ocr_ray.data.dataset import TrainDataset
 from ocr_ray.data.decoded import decoded_store
 from ocr_ray.data.loaders import EndsWith, loader_processes
-from ocr_ray.engine.teacher import Teacher, fingerprints
+from ocr_ray.data.on_device import pictures
+from ocr_ray.engine.teacher import Teacher, fingerprints_on
 from ocr_ray.engine.teacher_store import Answer, BrokenPiece, Piece, TeacherStore, Turns
 from ocr_ray.recipes import load_teacher, read_train
 
@@ -69,10 +71,10 @@ class PieceMaker:
         decoded = decoded_store(cfg.data.cache_mib)
         dataset = TrainDataset(samples, cfg.data.augment, None, cfg.run.seed, decoded)
         workers = cfg.data.num_workers if device.type == "cuda" else 0  # on a CPU the teacher is what takes the time
-        self._loader: DataLoader[Batch] = DataLoader(
-            dataset,  # type: ignore[arg-type]  # collated
+        self._loader: DataLoader[Loaded] = DataLoader(
+            CompactDataset(dataset) if cfg.data.on_device else dataset,  # type: ignore[arg-type]  # collated
             batch_sampler=self._asked,
-            collate_fn=collate,
+            collate_fn=collate_compact if cfg.data.on_device else collate,
             num_workers=workers,
             persistent_workers=workers > 0,
             multiprocessing_context=loader_processes() if workers else None,
@@ -88,11 +90,11 @@ class PieceMaker:
                 return Made()
         except BrokenPiece:
             pass  # written over below
-        answers = [
-            Answer(picture, bits)
-            for batch in self._loader
-            for picture, bits in zip(fingerprints(batch.images), self._teacher(batch.images), strict=True)
-        ]
+        answers: list[Answer] = []
+        for batch in self._loader:
+            bits = self._teacher(pictures(batch, self._teacher.device))
+            shown = fingerprints_on(batch, self._teacher.device.type)
+            answers += [Answer(picture, its) for picture, its in zip(shown, bits, strict=True)]
         size = self._store.write(piece, self._asked.keys, answers)
         return Made(len(answers), size, time.monotonic() - began)
 

@@ -137,6 +137,7 @@ def shared_teacher(teaching: Teaching, cfg: CMLConfig, trial: str, num_samples: 
     Args: cfg is the trial's; num_samples is the number of its training pictures.
     """
     desk, plan = teaching.desk, teaching.plan
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     turns = Turns(cfg.run.seed, num_samples)
     return SharedTeacher(
         ensure=lambda piece, answers, broken: bool(ray.get(desk.ensure.remote(trial, piece, answers, broken))),
@@ -147,5 +148,6 @@ def shared_teacher(teaching: Teaching, cfg: CMLConfig, trial: str, num_samples: 
         share=1 / world_size,
         last=turns.piece_at(cfg.optim.epochs * (cfg.data.epoch_size or num_samples) - 1),
         ahead=2 * plan.producers,
-        alone=lambda: build_teacher(cfg, torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        alone=lambda: build_teacher(cfg, device),
+        kind=device.type,
     )

@@ -146,7 +146,8 @@ def test_pictures_that_are_not_there_are_told_before_anything_starts(cfg: Recipe
 
 
 def test_two_workers_train_one_net(cfg: RecipeConfig, small_set: Path) -> None:
-    result = train(override(cfg, ["ray.num_workers=2", "data.batch_size=1"]), "two", live=Watched())
+    settings = ["ray.num_workers=2", "data.batch_size=1", "data.on_device=true"]
+    result = train(override(cfg, settings), "two", live=Watched())
     run = run_of(cfg, "two")
     assert run.info.status == "FINISHED"
     losses = [loss for _, loss in history(cfg, run, "loss.total")]

@@ -54,6 +54,7 @@ def cfg(tmp_path: Path) -> CMLConfig:
             "sweep.scheduler=none",
             "sweep.searcher=random",
         ),
+        "data.on_device=true",  # by the harder road: producers and trials warp the pictures themselves
     ]
     changed = override(cfg, settings)
     assert isinstance(changed, CMLConfig)

@@ -8,10 +8,14 @@ import pytest
 
 from benchmarks.__main__ import SUBJECTS, plain, table
 from benchmarks.boxes import SIDE, kernels, probability_map
+from benchmarks.interpolation import Difference, clearest, differences, panels
 from benchmarks.pictures import find_pictures
 from benchmarks.pipeline import hundred_quads
 from benchmarks.rows import Row
 from benchmarks.timing import alternate
+from ocr_ray.data.augment import AugmentConfig
+from ocr_ray.data.dataset import TrainDataset
+from ocr_ray.data.labels import read_labels
 from ocr_ray.postprocess import PostprocessConfig, boxes_from_map
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -62,6 +66,21 @@ def test_without_photographs_pictures_are_rendered(tmp_path: Path, monkeypatch: 
     pictures = find_pictures(1, tmp_path)
     assert len(pictures.samples) == 1
     assert "RENDERED" in pictures.what
+
+
+def test_the_chain_of_steps_shows_what_one_warp_shows(small_set: Path) -> None:
+    dataset = TrainDataset(read_labels(small_set / "train_label.txt")[:2], AugmentConfig(crop_width=96), None, seed=0)
+    warp, moved, device = differences(dataset)
+    assert warp.levels.sum() == moved.levels.sum() > 0
+    of_warp, of_moved, of_device = ((d.levels * np.arange(256)).sum() for d in (warp, moved, device))
+    assert of_device < 0.2 * of_warp < 0.1 * of_moved
+    assert panels(dataset.drawn((0, clearest(dataset)))).shape[2] == 3
+
+
+def test_a_difference_is_told_in_levels() -> None:
+    levels = np.zeros(256, np.int64)
+    levels[[0, 3, 200]] = 98, 1, 1
+    assert Difference("a", levels).line == "a: mean 2.0300, median 0, 99 % 3, max 200"
 
 
 def test_the_command_writes_its_rows(tmp_path: Path) -> None:

@@ -70,7 +70,9 @@ def test_it_learns(tiny: RecipeConfig) -> None:
     assert sum(parts) == pytest.approx(reports[0].metrics["loss.total"], rel=1e-6)
 
 
-def test_a_resumed_run_is_bit_equal(tiny: RecipeConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_resumed_run_is_bit_equal(tiny: RecipeConfig, tmp_path: Path, on_device: bool) -> None:
+    tiny = with_values(tiny, {"data.on_device": on_device}, "test")
     training, optimizer = training_of(tiny)
     whole: list[dict[str, float]] = []
 

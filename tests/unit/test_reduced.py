@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ocr_ray.data import reduced
 from ocr_ray.data.images import read_image
 from ocr_ray.data.reduced import JpegHeader, Reduction, read_jpeg_header, read_reduced, shrink
 
@@ -36,25 +37,40 @@ def test_a_jpeg_is_read_smaller_as_it_is_shown(
     whole = read_image(path)
     header = read_jpeg_header(path)
     assert header == JpegHeader(whole.shape[1], whole.shape[0], orientation != 1)
-    reduced = read_reduced(path, header, reduction)
-    assert reduced is not None
-    rows, columns = np.indices(reduced.pixels.shape[:2])
+    smaller = read_reduced(path, header, reduction)
+    assert smaller is not None
+    rows, columns = np.indices(smaller.pixels.shape[:2])
     # Where each pixel's middle lies in the whole picture; the last ones may reach beyond it.
-    rows = np.minimum((rows + 0.5) * reduced.pixel_height, whole.shape[0] - 1).astype(int)
-    columns = np.minimum((columns + 0.5) * reduced.pixel_width, whole.shape[1] - 1).astype(int)
-    difference = np.abs(reduced.pixels.astype(int) - whole[rows, columns])
+    rows = np.minimum((rows + 0.5) * smaller.pixel_height, whole.shape[0] - 1).astype(int)
+    columns = np.minimum((columns + 0.5) * smaller.pixel_width, whole.shape[1] - 1).astype(int)
+    difference = np.abs(smaller.pixels.astype(int) - whole[rows, columns])
     assert np.median(difference) <= 2
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("size", [(205, 131), (1, 1), (3000, 7)])
+def test_a_plain_header_is_read_without_pillow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], progressive: int
+) -> None:
+    path = tmp_path / "a.jpg"
+    cv2.imwrite(str(path), smooth(*size), [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])
+    monkeypatch.setattr(reduced.PillowImage, "open", None)
+    assert read_jpeg_header(path) == JpegHeader(*size, False)
+    large = b"\xff\xfe\xff\xff" + bytes(0xFFFD)  # a comment of 64 KiB comes before the size
+    path.write_bytes(path.read_bytes()[:2] + large + path.read_bytes()[2:])
+    monkeypatch.undo()
+    assert read_jpeg_header(path) == JpegHeader(*size, False)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_a_decoded_picture_is_shrunk_by_means(reduction: Reduction) -> None:
     image = smooth(205, 131)
-    reduced = shrink(image, reduction)
-    height, width = reduced.pixels.shape[:2]
+    smaller = shrink(image, reduction)
+    height, width = smaller.pixels.shape[:2]
     assert (width, height) == (round(205 / reduction), round(131 / reduction))
-    assert reduced.pixel_width * width == pytest.approx(205)
-    assert reduced.pixel_height * height == pytest.approx(131)
-    np.testing.assert_allclose(reduced.pixels.mean(axis=(0, 1)), image.mean(axis=(0, 1)), atol=1)
+    assert smaller.pixel_width * width == pytest.approx(205)
+    assert smaller.pixel_height * height == pytest.approx(131)
+    np.testing.assert_allclose(smaller.pixels.mean(axis=(0, 1)), image.mean(axis=(0, 1)), atol=1)
 
 
 def test_a_picture_smaller_than_the_reduction_keeps_a_pixel() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ocr_ray.config import CMLConfig, override
-from ocr_ray.data.batch import Batch
+from ocr_ray.data.compact import Loaded
 from ocr_ray.engine.checkpoint import RunState
 from ocr_ray.engine.loop import Training, fit
 from ocr_ray.engine.optim import build_adam
@@ -102,7 +102,7 @@ def losses_and_weights(training: Training) -> tuple[list[dict[str, float]], dict
     return [{k: v for k, v in r.items() if k.startswith(("loss.", "hmean"))} for r in reports], state
 
 
-@pytest.mark.parametrize("settings", [[], ["run.precision=bf16"], ["run.channels_last=false"]])
+@pytest.mark.parametrize("settings", [[], ["run.precision=bf16"], ["run.channels_last=false"], ["data.on_device=true"]])
 def test_a_run_with_stored_answers_equals_one_with_the_teacher_bit_for_bit(
     cfg: CMLConfig, settings: list[str], tmp_path: Path
 ) -> None:
@@ -120,13 +120,15 @@ def test_a_run_with_stored_answers_equals_one_with_the_teacher_bit_for_bit(
     assert all(torch.equal(stored[1][name], value) for name, value in live[1].items())
 
 
-def first_batch(cfg: CMLConfig) -> Batch:
+def first_batch(cfg: CMLConfig) -> Loaded:
     training = build_training(cfg, build_model(cfg, with_teacher=False), CPU)
     training.sampler.set_epoch(0)
     return next(iter(training.loader))
 
 
-def test_without_a_store_the_answers_are_the_same(cfg: CMLConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_device", [False, True])
+def test_without_a_store_the_answers_are_the_same(cfg: CMLConfig, tmp_path: Path, on_device: bool) -> None:
+    cfg = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, on_device=on_device))
     batch = first_batch(cfg)
     stored, alone = Shop(cfg, tmp_path), Shop(cfg, tmp_path / "none", able=False)
     assert torch.equal(stored.reader(batch), alone.reader(batch))
@@ -151,6 +153,18 @@ def test_an_answer_to_another_picture_is_not_taken(cfg: CMLConfig, tmp_path: Pat
     live = build_teacher(cfg, CPU)(replaced.images)
     assert torch.equal(Shop(cfg, tmp_path / "later").reader(replaced), live)
     assert not torch.equal(live[1], right[1])
+
+
+def test_an_answer_of_another_kind_of_device_is_not_taken(cfg: CMLConfig, tmp_path: Path) -> None:
+    """Which may have warped the picture otherwise: the trial asks a teacher of its own, and that is counted."""
+    cfg = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, on_device=True))
+    batch = first_batch(cfg)
+    shop = Shop(cfg, tmp_path)
+    right = shop.reader(batch)
+    assert shop.live == 0
+    shop.reader._kind = "cuda"
+    assert torch.equal(shop.reader(batch), right)
+    assert shop.live == len(batch.keys)
 
 
 def test_a_piece_that_was_cut_is_asked_for_again(cfg: CMLConfig, tmp_path: Path) -> None:
@@ -191,7 +205,7 @@ def test_the_digest_moves_with_each_ingredient_and_with_nothing_else(cfg: CMLCon
     changed = [
         *("run.seed=5", "data.augment.rotate_degrees=3", "data.augment.copy_paste.enabled=true"),
         *("loss.distill.threshold=0.4", "run.precision=bf16", "run.threads=2", "data.normalize.mean=[0,0,0]"),
-        *("teacher.model=Student", "run.channels_last=false"),
+        *("teacher.model=Student", "run.channels_last=false", "data.on_device=true"),
     ]
     digests = [digest(), *(digest(setting) for setting in changed), digest(device="cuda")]
     assert len(set(digests)) == len(digests)
