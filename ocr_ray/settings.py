@@ -14,10 +14,16 @@ class SweepConfig:
     searcher: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
     """`tpe`, `gp`, `cmaes`: Optuna's tree of Parzen estimators, Gaussian process and evolution strategy, which learn
     from trials that have ended. `random`: draws that ignore results. `grid`: every combination, in random order."""
+    against: Literal["parameters", "latency"] | None = None
+    """What hmean is weighed against: the student's parameters, or its time on one CPU thread. The answer is then the
+    Pareto set: the trials of which none has both a higher hmean and a lower cost. No trial is ended early, and `cmaes`
+    cannot search so. Absent: hmean alone."""
+    latency_side: int = 640
+    """The latency is that of one square picture of so many pixels a side, a multiple of 32."""
     scheduler: Literal["auto", "asha", "median", "none"] = "auto"
     """`asha`: keeps the best 1/reduction_factor at each rung. `median`: stops what lies under the median of others'
-    running means. `none`: every trial runs to its end. `auto`: `median` below 16 trials, `asha` from 16 on. The first
-    trial, if it is the config itself, is ended by none of them."""
+    running means. `none`: every trial runs to its end. `auto`: `median` below 16 trials, `asha` from 16 on, `none` with
+    `against`. The first trial, if it is the config itself, is ended by none of them."""
     grace_epochs: int | None = None
     """No trial is ended before it has reported this many epochs: the first rung. Absent: a third of the epochs under
     `median`, a ninth under `asha`, rounded up to an epoch with an evaluation."""
@@ -42,9 +48,22 @@ class SweepConfig:
             ("max_concurrent", 1 if self.max_concurrent is None else self.max_concurrent, 1),
             ("neighbours", 0 if self.neighbours is None else self.neighbours, 0),
             ("seed", self.seed, 0),
+            ("latency_side", self.latency_side, 32),
         ):
             if value < least:
                 raise ConfigError(f"sweep.{key}: expected at least {least}, found {value}")
+        if self.latency_side % 32:
+            raise ConfigError(f"sweep.latency_side: expected a multiple of 32, found {self.latency_side}")
+        if self.against is not None and self.scheduler not in ("auto", "none"):
+            raise ConfigError(
+                f"sweep.scheduler: expected auto or none with sweep.against={self.against}, found {self.scheduler}: a "
+                "trial of low hmean may be the cheapest of all"
+            )
+        if self.against is not None and self.searcher == "cmaes":
+            raise ConfigError(
+                f"sweep.searcher: expected tpe, gp, random or grid with sweep.against={self.against}, found cmaes, "
+                "which knows one objective alone"
+            )
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def read_to_show(path: Path, config: Path | None = None, overrides: Sequence[str
     found: dict[str, tuple[SearchSpace, RecipeConfig]] = {}
     refusals: dict[str, str] = {}
     for recipe in RECIPES:
-        name = recipe().recipe
+        name: str = recipe().recipe
         try:
             cfg = override(recipe(), overrides)
             found[name] = load_space(path, cfg), cfg

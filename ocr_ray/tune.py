@@ -36,8 +36,9 @@ from ocr_ray.search.schedulers import Stopping, build_scheduler, stopping, stopp
 from ocr_ray.search.searchers import build_searcher, searcher_notes
 from ocr_ray.search.snapshot import TUNES_FOLDER, keep, put_back
 from ocr_ray.search.steering import Steering, SweepStopped, steered
+from ocr_ray.search.student import check_start_fits
 from ocr_ray.search.trial import OBJECTIVE, run_trial
-from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
+from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, pareto_set, trials_table
 from ocr_ray.search.watch import SweepWatch
 from ocr_ray.session import connected
 from ocr_ray.spaces import SearchSpace
@@ -67,10 +68,12 @@ class SweepResult:
     """What the shared teacher's answers took and saved; None where each trial had a teacher of its own, or none."""
     ranks: Ranks = field(default_factory=Ranks)
     """Whether early hmeans told how trials would end."""
+    pareto: tuple[TrialSummary, ...] | None = None
+    """With `sweep.against`: the trials of which none has both a higher hmean and a lower cost, the cheapest first."""
 
     def table(self) -> Table:
         """A row for each trial, for the terminal."""
-        return trials_table(list(self.trials))
+        return trials_table(list(self.trials), self.pareto)
 
 
 def sweep(
@@ -105,6 +108,7 @@ def sweep(
             live = stack.enter_context(LiveFeed())
         live.stage(f"sweep {name}", cfg.sweep.trials)
         announce(cfg, live)
+        check_start_fits(cfg, space)
         driver = stack.enter_context(Driver())
         stack.enter_context(connected(cfg.ray))
         plan = plan_teaching(cfg, space.varied, live)
@@ -133,7 +137,7 @@ def sweep(
         taught = teaching.stats() if teaching is not None else None
         if taught is not None:
             live.say(taught.one_line())
-        ranks = ranks_of(folder, book, rule.rungs)
+        ranks = ranks_of(folder, book, rule.rungs if cfg.sweep.against is None else ())
         parent.metrics({**(taught.metrics() if taught is not None else {}), **ranks.metrics()}, len(book.trials) + 1)
         for line in ranks.lines():
             live.say(line)
@@ -142,6 +146,12 @@ def sweep(
             _raise_all_failed(name, book.trials)
         parent.tags({"best_trial": str(best.number), "best_trial_id": best.trial_id})
         parent.artifact(Path(best.best).parent, "best")
+        pareto = None
+        if cfg.sweep.against is not None:
+            pareto = tuple(pareto_set(book.trials, cfg.sweep.against))
+            numbers = ", ".join(str(trial.number) for trial in pareto)
+            parent.tags({"pareto_trials": numbers})
+            live.say(f"Pareto set of hmean against {cfg.sweep.against}, the cheapest first: trials {numbers}")
         say_if_below_start(best.hmean, start, live)
     return SweepResult(
         name,
@@ -154,6 +164,7 @@ def sweep(
         time.monotonic() - began,
         taught,
         ranks,
+        pareto,
     )
 
 
@@ -209,8 +220,8 @@ def _run_tune(
             storage_path=str(folder),
             config={key: domains[key] for key in space.varied},
             num_samples=cfg.sweep.trials,
-            metric=OBJECTIVE,
-            mode="max",
+            metric=OBJECTIVE if cfg.sweep.against is None else None,
+            mode="max" if cfg.sweep.against is None else None,
             search_alg=build_searcher(cfg.sweep, first.points, at_once),
             scheduler=build_scheduler(rule, first.control, past_reports(folder, book)),
             callbacks=[watch],

@@ -19,6 +19,8 @@ from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, SearchAlg
 from ray.tune.search.optuna import OptunaSearch
 
 from ocr_ray.distributions import Choice, Scalar
+from ocr_ray.search.student import LATENCY, PARAMETERS
+from ocr_ray.search.trial import OBJECTIVE
 from ocr_ray.settings import SweepConfig
 from ocr_ray.spaces import SearchSpace
 
@@ -26,7 +28,7 @@ from ocr_ray.spaces import SearchSpace
 def build_searcher(
     cfg: SweepConfig, first: Sequence[dict[str, Scalar]], max_concurrent: int
 ) -> Searcher | SearchAlgorithm:
-    """Proposes values of the space, for the metric, that `tune.run` gets.
+    """Proposes values of the space that `tune.run` gets, for its metric; with several objectives it has them itself.
 
     Args: first are the values of the first trials; for `grid`, of all.
 
@@ -48,8 +50,23 @@ def build_searcher(
         case _:
             assert_never(cfg.searcher)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it otherwise announces its study
-    search = OptunaSearch(sampler=sampler, points_to_evaluate=list(first))
+    metrics, modes = objectives(cfg)
+    several = {"metric": metrics, "mode": modes} if len(metrics) > 1 else {}
+    search = OptunaSearch(sampler=sampler, points_to_evaluate=list(first), **several)  # type: ignore[arg-type]
     return ConcurrencyLimiter(search, max_concurrent=max_concurrent)
+
+
+def objectives(cfg: SweepConfig) -> tuple[list[str], list[str]]:
+    """Keys of a report that a sweep is about, and for each `max` or `min`."""
+    match cfg.against:
+        case None:
+            return [OBJECTIVE], ["max"]
+        case "parameters":
+            return [OBJECTIVE, PARAMETERS], ["max", "min"]
+        case "latency":
+            return [OBJECTIVE, LATENCY], ["max", "min"]
+        case _:
+            assert_never(cfg.against)
 
 
 def searcher_notes(cfg: SweepConfig, space: SearchSpace) -> list[str]:

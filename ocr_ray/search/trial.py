@@ -41,15 +41,18 @@ def train_folder(sweep: str, trial_id: str) -> str:
 
 class ReportToTune(TuneReportCallback):
     """In the controller: passes each report of rank 0 on to Tune, and writes it down for the time when Tune's driver
-    has been stopped and does not take it any more, while the worker still finishes an epoch."""
+    has been stopped and does not take it any more, while the worker still finishes an epoch.
 
-    def __init__(self, folder: Path) -> None:
+    Args: costs are of the trial's student, and go with each report.
+    """
+
+    def __init__(self, folder: Path, costs: Mapping[str, float]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._folder = folder
+        self._folder, self._costs = folder, dict(costs)
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """As Ray Train calls it, once all workers have reported."""
-        report = dict(metrics[0])
+        report = {**metrics[0], **self._costs}
         report[USED_CONFIG] = report.pop("config")
         append_report(self._folder, report)
         super().after_report(run_context, [report], checkpoint)
@@ -76,6 +79,7 @@ def run_trial(
     """
     from ocr_ray.config import recipe_from_plain
     from ocr_ray.errors import UserError
+    from ocr_ray.search.student import LATENCY, PARAMETERS, costs_of
     from ocr_ray.train import build_trainer, reason
     from ocr_ray.typed import with_values
     from ocr_ray.worker import raise_if_stopped
@@ -83,9 +87,11 @@ def run_trial(
     trial_id = tune.get_context().get_trial_id()
     name = train_folder(sweep, trial_id)
     folder = Path(storage) / name
+    costs = {PARAMETERS: math.nan, LATENCY: math.nan}  # of a config that cannot be
     try:
         drawn = space.settled({key: plain_value(value) for key, value in values.items()})
         cfg = with_values(recipe_from_plain(config, "config"), drawn, "trial")
+        costs = costs_of(cfg, Path(storage) / sweep)
         book = TrialBook(Path(storage) / sweep, {})
         book.load()
         heard = book.of(trial_id)
@@ -93,13 +99,14 @@ def run_trial(
             # The driver of a resumed trial may not have heard of its last epochs, and there may be none left to run.
             # The last one that it did hear of comes again: it may have been killed before it compared it with others.
             if heard is None or report["epoch"] >= heard.epochs:
-                tune.report(report)
-        callbacks: list[Any] = [ReportToTune(folder)]
+                tune.report({**report, **costs})
+        callbacks: list[Any] = [ReportToTune(folder, costs)]
         trainer = build_trainer(cfg, name, Path(storage), callbacks, feed, "", trial_id, teaching)
         trainer.fit()
         raise_if_stopped(folder)
     except Exception as e:
         mistake = isinstance(e, UserError)
         # At epoch 0, where no scheduler compares it with others.
-        told = {FAILED: str(e) if mistake else reason(e), "epoch": 0, OBJECTIVE: 0.0 if mistake else math.nan}
+        why, hmean = (str(e), 0.0) if mistake else (reason(e), math.nan)
+        told = {FAILED: why, "epoch": 0, OBJECTIVE: hmean, **costs}
         tune.report(told)

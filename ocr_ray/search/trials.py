@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from rich.table import Table
 
@@ -15,6 +15,7 @@ from ocr_ray.files import write_text
 
 TRIALS_FILE = "trials.json"
 
+Against = Literal["parameters", "latency"]
 End = Literal["running", "finished", "stopped early", "stopped by hand", "failed"]
 
 
@@ -37,6 +38,20 @@ class TrialSummary:
     """Why it failed, or when it was asked that it be stopped, in one line."""
     seconds: float = 0.0
     """From the trial's start, its workers' start included, to its end, over all attempts."""
+    parameters: int | None = None
+    """Of its student; None before the first report."""
+    latency_ms: float | None = None
+    """Of its student, on one CPU thread; None where it was not measured."""
+
+    def cost(self, against: Against) -> float | None:
+        """What its hmean is weighed against."""
+        match against:
+            case "parameters":
+                return self.parameters
+            case "latency":
+                return self.latency_ms
+            case _:
+                assert_never(against)
 
 
 class TrialBook:
@@ -94,11 +109,33 @@ def best_trial(trials: list[TrialSummary]) -> TrialSummary | None:
     return max(shown, key=lambda t: (t.hmean or 0.0, -t.number), default=None)
 
 
-def trials_table(trials: list[TrialSummary], alive: bool = True, asked: Collection[int] = ()) -> Table:
+def pareto_set(trials: list[TrialSummary], against: Against) -> list[TrialSummary]:
+    """The trials of which no other has at least their hmean at no more cost, and more or less of one; by cost.
+
+    As with `best_trial`, only those that have weights to show for it.
+    """
+    shown = [
+        (t, t.hmean, cost) for t in trials if t.hmean is not None and t.best and (cost := t.cost(against)) is not None
+    ]
+    front = [
+        (cost, t.number, t)
+        for t, hmean, cost in shown
+        if not any(h >= hmean and c <= cost and (h, c) != (hmean, cost) for _, h, c in shown)
+    ]
+    return [t for _, _, t in sorted(front, key=lambda found: found[:2])]
+
+
+def trials_table(
+    trials: list[TrialSummary],
+    pareto: Sequence[TrialSummary] | None = None,
+    alive: bool = True,
+    asked: Collection[int] = (),
+) -> Table:
     """A row for each trial: what varied, how far it came, how it ended. The best one is marked.
 
-    Args: alive tells whether there is a driver who runs those that have not ended; asked are the numbers of those that
-        it has been asked to stop.
+    Args: pareto is the answer of a sweep with a second objective; its trials are marked, and all have their costs;
+        alive tells whether there is a driver who runs those that have not ended; asked are the numbers of those that it
+        has been asked to stop.
     """
     keys = list(dict.fromkeys(key for t in trials for key in t.values))
     best = best_trial(trials)
@@ -108,6 +145,10 @@ def trials_table(trials: list[TrialSummary], alive: bool = True, asked: Collecti
         table.add_column(key.replace(".", ".\n"), justify="right", no_wrap=True)  # keys are long, their values short
     table.add_column("epochs", justify="right")
     table.add_column("hmean", justify="right", no_wrap=True)
+    if pareto is not None:
+        table.add_column("parameters", justify="right")
+        table.add_column("latency ms", justify="right", no_wrap=True)
+        table.add_column("Pareto")
     table.add_column("end", no_wrap=not any(t.reason for t in trials))
     table.add_column("seconds", justify="right")
     for t in trials:
@@ -116,6 +157,7 @@ def trials_table(trials: list[TrialSummary], alive: bool = True, asked: Collecti
             *(_short(t.values.get(key)) for key in keys),
             str(t.epochs),
             "" if t.hmean is None else f"{t.hmean:.4f}" + (" *" if t is best else "  "),
+            *(_costs(t, t in pareto) if pareto is not None else ()),
             _end(t, alive, t.number in asked) + (f": {shorten(t.reason, 60)}" if t.reason else ""),
             f"{t.seconds:.0f}",
             style="bold" if t is best else None,
@@ -128,6 +170,11 @@ def _end(trial: TrialSummary, alive: bool, asked: bool) -> str:
         return trial.end
     words = "interrupted" if not alive else "running" if trial.epochs else "starting"
     return words + (", to be stopped" if asked else "")
+
+
+def _costs(trial: TrialSummary, marked: bool) -> tuple[str, str, str]:
+    latency = "" if trial.latency_ms is None else f"{trial.latency_ms:.1f}"
+    return "" if trial.parameters is None else f"{trial.parameters:,}", latency, "+" if marked else ""
 
 
 def _short(value: Scalar) -> str:

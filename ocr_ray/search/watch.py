@@ -15,6 +15,7 @@ from ocr_ray.reports import read_reports
 from ocr_ray.search import requests
 from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.steering import Steering
+from ocr_ray.search.student import LATENCY, PARAMETERS
 from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, train_folder
 from ocr_ray.search.trials import End, TrialBook, TrialSummary, best_trial
 from ocr_ray.spaces import SearchSpace
@@ -121,6 +122,8 @@ class SweepWatch(tune.Callback):
             epochs=int(result["epoch"]),
             hmean=float(result[OBJECTIVE]),
             best=str(best) if best.exists() else "",  # not before the first evaluation
+            parameters=int(result[PARAMETERS]),
+            latency_ms=result.get(LATENCY),
         )
         # With its last report or never: a driver that is killed in between would later go on with it.
         self._book.change(self._ended(summary) if result.get("done") else summary)

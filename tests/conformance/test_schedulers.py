@@ -102,6 +102,14 @@ def test_a_resume_compares_with_all_that_was_reported_before_it(rule: Rule) -> N
     assert reports(forgetful, "d", {2: 0.1}) == TrialScheduler.CONTINUE
 
 
+def test_a_trial_whose_process_was_lost_is_not_heard_twice() -> None:
+    asked: list[str] = []
+    tested = scheduler_of(scheduler="median", names="a", past=lambda trial_id: asked.append(trial_id) or [])
+    tested.on_trial_error(None, trial_named("a"))
+    tested.on_trial_add(None, trial_named("a", Trial.PENDING))
+    assert asked == ["a"]
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_the_control_is_compared_with_and_never_ended(rule: Rule) -> None:
     tested = scheduler_of(scheduler=rule, control={"x": "c"})
@@ -134,6 +142,8 @@ def test_the_control_is_compared_with_and_never_ended(rule: Rule) -> None:
         (4, {"scheduler": "asha"}, "asha", 5),
         (64, {"scheduler": "median"}, "median", 10),
         (64, {"scheduler": "none"}, "none", 5),
+        (64, {"against": "parameters"}, "none", 5),
+        (4, {"against": "parameters"}, "none", 5),
     ],
 )
 def test_what_is_left_open_follows_from_trials_and_epochs(

@@ -11,8 +11,10 @@ from ray.tune.search import SearchAlgorithm, Searcher, SearchGenerator
 
 from ocr_ray.config import CMLConfig
 from ocr_ray.distributions import Choice, LogUniform, QUniform, RandInt, Uniform, holds
+from ocr_ray.errors import ConfigError
 from ocr_ray.search.first import first_trials
 from ocr_ray.search.searchers import build_searcher, searcher_notes
+from ocr_ray.search.student import LATENCY, PARAMETERS
 from ocr_ray.search.trial import OBJECTIVE, plain_value
 from ocr_ray.settings import SweepConfig
 from ocr_ray.spaces import SearchSpace
@@ -44,7 +46,7 @@ def algorithm(cfg: SweepConfig, at_once: int = 4) -> SearchAlgorithm:
     built = build_searcher(cfg, first.points, at_once)
     whole = SearchGenerator(built) if isinstance(built, Searcher) else built
     domains = SPACE.to_tune()
-    whole.set_search_properties(OBJECTIVE, "max", domains)
+    whole.set_search_properties(*((OBJECTIVE, "max") if cfg.against is None else (None, None)), domains)
     whole.add_configurations([Experiment("x", lambda config: None, config=domains, num_samples=first.trials)])
     return whole
 
@@ -57,7 +59,8 @@ def run_through(searcher: SearchAlgorithm, score: Any, limit: int = 10**6) -> li
         if trial is None:
             break
         seen.append({key: plain_value(trial.config[key]) for key in SPACE.varied})
-        result = {OBJECTIVE: score(seen[-1]), "epoch": 1, "training_iteration": 1}
+        cost = seen[-1]["loss.db.alpha"]
+        result = {OBJECTIVE: score(seen[-1]), "epoch": 1, "training_iteration": 1, PARAMETERS: cost, LATENCY: cost}
         searcher.on_trial_result(trial.trial_id, result)
         searcher.on_trial_complete(trial.trial_id, result)
     return seen
@@ -125,8 +128,8 @@ def test_a_trial_without_a_number_does_no_harm(searcher: str, bad: float) -> Non
     def score(values: Values) -> float:
         return bad if values["optim.lr"] > 1e-2 else by_rate(values)
 
-    drawn = run_through(algorithm(sweep_config(searcher, trials=20)), score)
-    assert len(drawn) == 20
+    drawn = run_through(algorithm(sweep_config(searcher, trials=14)), score)
+    assert len(drawn) == 14
     assert all(holds(LogUniform(1e-4, 1e-1), values["optim.lr"]) for values in drawn)
 
 
@@ -137,6 +140,39 @@ def test_a_lost_trial_does_no_harm(searcher: str) -> None:
     assert trial is not None
     search.on_trial_complete(trial.trial_id, error=True)
     assert len(run_through(search, by_rate)) == 2
+
+
+@pytest.mark.parametrize("searcher", [name for name in SEARCHERS if name != "cmaes"])
+def test_two_objectives_survive_a_restore_and_a_trial_without_a_number(searcher: str, tmp_path: Path) -> None:
+    against = "latency" if searcher == "tpe" else "parameters"
+
+    def score(values: Values) -> float:
+        return math.nan if values["optim.lr"] > 5e-2 else by_rate(values)
+
+    whole = run_through(algorithm(sweep_config(searcher, trials=13, against=against)), score)
+    half = algorithm(sweep_config(searcher, trials=13, against=against))
+    before = run_through(half, score, 7)
+    half.save_to_dir(str(tmp_path), session_str="s")
+    again = algorithm(sweep_config(searcher, trials=13, against=against, seed=99))
+    again.restore_from_dir(str(tmp_path))
+    assert before + run_through(again, score) == whole
+    assert len(whole) == 13
+
+
+def test_tpe_looks_for_the_cheap_as_well_as_for_the_good() -> None:
+    drawn = run_through(algorithm(sweep_config("tpe", trials=60, against="parameters")), lambda values: 0.5)
+    assert sum(v["loss.db.alpha"] for v in drawn[-20:]) < sum(v["loss.db.alpha"] for v in drawn[:20])
+
+
+def test_cmaes_and_early_stopping_are_refused_with_two_objectives() -> None:
+    with pytest.raises(
+        ConfigError, match=r"sweep.searcher: expected tpe, gp, .* with sweep.against=latency, found cmaes"
+    ):
+        sweep_config("cmaes", against="latency")
+    with pytest.raises(
+        ConfigError, match=r"sweep.scheduler: expected auto or none with sweep.against=latency, found asha"
+    ):
+        sweep_config("tpe", against="latency", scheduler="asha")
 
 
 @pytest.mark.parametrize("searcher", ["tpe", "gp", "cmaes"])

@@ -1,5 +1,6 @@
 """Every YAML that ships loads, says every key, and fits the recipe it is for."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from ocr_ray.config import (
     to_yaml,
 )
 from ocr_ray.distributions import LogUniform
-from ocr_ray.spaces import load_space
+from ocr_ray.spaces import SearchSpace, load_space
 from ocr_ray.typed import flatten
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,11 @@ def recipe_of(space: Path) -> RecipeConfig:
     recipe = next((name for name in ("dml", "student") if space.stem.startswith(name)), "cml")
     cfg = load_config(PROJECT / "configs" / f"ppocrv3_det_{recipe}.yaml")
     return override(cfg, ["optim.lr=0.01"]) if space.stem == "demo" else cfg
+
+
+@cache
+def space_in(path: Path) -> SearchSpace:
+    return load_space(path, recipe_of(path))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -63,7 +69,7 @@ def test_a_shipped_range_goes_from_an_eighth_to_eight_times_of_the_recipes_own_v
     if path.stem == "demo":  # which has its reasons, in its comments
         return
     cfg = recipe_of(path)
-    for key, distribution in load_space(path, cfg).distributions:
+    for key, distribution in space_in(path).distributions:
         if not isinstance(distribution, LogUniform):
             continue
         own = flatten(cfg)[key]
@@ -76,7 +82,7 @@ def test_a_shipped_range_goes_from_an_eighth_to_eight_times_of_the_recipes_own_v
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda p: p.stem)
 def test_a_search_space_fits_its_recipe(path: Path) -> None:
-    assert load_space(path, recipe_of(path)).varied
+    assert space_in(path).varied
 
 
 def test_the_digest_follows_what_decides_numbers_alone() -> None:

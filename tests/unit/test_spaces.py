@@ -34,6 +34,7 @@ RECIPE_OF: dict[str, RecipeConfig] = {
     "demo": with_values(CMLConfig(), {"optim.lr": 0.01}, "the demo's rate"),
     "dml_teacher": DMLConfig(),
     "student_finetune": StudentConfig(),
+    "student_pareto": StudentConfig(),
 }
 
 

@@ -5,10 +5,12 @@ import io
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from ocr_ray.distributions import Scalar
-from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, trials_table
+from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, pareto_set, trials_table
 
 
 def test_the_books_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -78,3 +80,50 @@ def test_a_table_of_long_keys_and_reasons_fits_a_terminal() -> None:
     lines = text.getvalue().splitlines()
     assert len(lines) <= 10
     assert any("0.1235" in line and "0.5000 *" in line for line in lines)
+
+
+costed = st.builds(
+    lambda number, hmean, parameters, best: TrialSummary(
+        number, str(number), hmean=hmean, parameters=parameters, best="x" * best
+    ),
+    st.integers(1, 99),
+    st.sampled_from([None, 0.0, 0.3, 0.5, 0.9]),
+    st.sampled_from([None, 1, 2, 3]),
+    st.booleans(),
+)
+
+
+@given(st.lists(costed, unique_by=lambda t: t.number))
+def test_the_pareto_set_is_what_nothing_beats(trials: list[TrialSummary]) -> None:
+    def beats(one: TrialSummary, other: TrialSummary) -> bool:
+        assert one.hmean is not None
+        assert one.parameters is not None
+        assert other.hmean is not None
+        assert other.parameters is not None
+        better = one.hmean > other.hmean or one.parameters < other.parameters
+        return better and one.hmean >= other.hmean and one.parameters <= other.parameters
+
+    shown = [t for t in trials if t.hmean is not None and t.parameters is not None and t.best]
+    front = pareto_set(trials, "parameters")
+    assert {t.number for t in front} == {t.number for t in shown if not any(beats(u, t) for u in shown)}
+    assert bool(front) == bool(shown)
+    costs = [t.parameters or 0 for t in front]
+    assert costs == sorted(costs)
+    assert pareto_set(trials, "latency") == []  # nobody measured it
+    if shown:
+        assert max(front, key=lambda t: t.hmean or 0).hmean == max(t.hmean or 0 for t in shown)
+
+
+def test_the_table_of_two_objectives_shows_costs_and_marks_the_set() -> None:
+    trials = [
+        TrialSummary(1, "a", {"k": 96}, 4, 0.5, "x", "finished", "", 61.6, 603_418, 133.71),
+        TrialSummary(2, "b", {"k": 48}, 4, 0.4, "x", "finished", "", 30, 463_798),
+        TrialSummary(3, "c", {"k": 128}, 0, None, "", "failed", "loss is not finite", 9),
+    ]
+    text = io.StringIO()
+    Console(file=text, width=160).print(trials_table(trials, pareto_set(trials, "parameters")))
+    head, one, two, three = [line.split() for line in text.getvalue().splitlines()]
+    assert head == ["trial", "k", "epochs", "hmean", "parameters", "latency", "ms", "Pareto", "end", "seconds"]
+    assert one == ["1", "96", "4", "0.5000", "*", "603,418", "133.7", "+", "finished", "62"]
+    assert two == ["2", "48", "4", "0.4000", "463,798", "+", "finished", "30"]
+    assert three == ["3", "128", "0", "failed:", "loss", "is", "not", "finite", "9"]
