@@ -74,7 +74,7 @@ def f_measures(counts: Counts) -> NDArray[np.float64]:
 def mean_interval(counts: Counts) -> tuple[float, float, float]:
     """Mean hmean over seeds and the ends of its interval, for counts `(S, N, 3)`."""
     found = compare(counts, np.zeros_like(counts))  # which has hmean 0
-    return found.difference, found.low, found.high
+    return found.difference, max(0.0, found.low), found.high
 
 
 def compare(side: Counts, control: Counts, seed: int = 0) -> Comparison:
@@ -97,7 +97,8 @@ def compare(side: Counts, control: Counts, seed: int = 0) -> Comparison:
         total = by_seed.var(ddof=1) * (runs - 1) / stats.chi2.ppf(_levels(rng), runs - 1)
         of_seeds = np.maximum(0, total - peculiar) / runs
         means = means + np.sqrt(of_seeds) * stats.norm.ppf(_levels(rng))
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    # Two seeds may leave more open than there is.
+    low, high = np.quantile(np.clip(means, -1, 1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     per_picture = f_measures(side).mean(axis=0) - f_measures(control).mean(axis=0)
     return Comparison(float(by_seed.mean()), float(low), float(high), signed_rank(per_picture), runs, pictures)
 

@@ -62,6 +62,7 @@ class Steering(Stopper):
 
     def trial_starts(self, trial_id: str) -> None:
         """It starts, or starts again. One that had ended, as the books say and Tune did not hear, ends again."""
+        self._training.discard(trial_id)
         known = self._book.of(trial_id)
         if known is not None and known.end in ("finished", "stopped early", "stopped by hand"):
             self._ended_before.add(trial_id)

@@ -380,14 +380,14 @@ class Watched(LiveFeed):
         super().__init__(Console(file=io.StringIO()))
         self.events: list[ProgressEvent] = []
         self.said: list[str] = []
-        self._runs, self._then = runs, then
+        self._at, self._then = runs, then
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
     def put(self, event: ProgressEvent) -> None:
         self.events.append(event)
-        if event.phase == "done" and "seed" in event.run and len(self.of_phase("done")) == self._runs:
+        if event.phase == "done" and "seed" in event.run and len(self.of_phase("done")) == self._at:
             self._then()
 
     def of_phase(self, phase: str) -> set[str]:
