@@ -28,11 +28,12 @@ class Processes(LiveFeed):
         self.idle: dict[str, set[int]] = {}
         self.held: dict[str, dict[str, int]] = {}
         self.all: set[psutil.Process] = set()
+        self._others = set(psutil.Process().children(recursive=True))  # of tests before
 
     def put(self, event: ProgressEvent) -> None:
         if event.phase != "training":
             return
-        family = psutil.Process().children(recursive=True)
+        family = set(psutil.Process().children(recursive=True)) - self._others
         self.all.update(family)
         names = {}
         for process in family:

@@ -145,6 +145,9 @@ def test_a_trial_is_stopped_by_hand_and_sigterm_to_all_processes_ends_the_rest_a
     (_, two, *_) = sweep.trials()
     assert two["end"] == "stopped by hand"
     assert 0 < two["epochs"] < EPOCHS
+    while "end" not in sweep.runs()["trial 2"].data.tags:  # else a resume would write it
+        assert sweep.process.poll() is None, sweep.errors()
+        time.sleep(0.1)
     began = time.monotonic()
     code = sweep.stop(lambda pid: os.killpg(pid, signal.SIGTERM))
     assert code == 130

@@ -332,7 +332,7 @@ def test_a_budget_that_is_spent_lets_a_trial_end_its_epoch_and_starts_no_other(
 ) -> None:
     """In a sweep that sets out from what the first one has found."""
     limits = ("sweep.max_device_hours=1e-6", "sweep.trials=3", "sweep.max_concurrent=1", "tracking.pictures=0")
-    cfg = tiny(labels, storage, *LARGER, *limits)
+    cfg = override(load_config(result.folder / "config.yaml"), limits)
     space = space_from_plain(SPACE, cfg, "space")
     short = sweep(cfg, space, name="short", warm_start=["first"])
     (trial,) = short.trials
@@ -448,12 +448,10 @@ def test_an_interrupted_confirmation_goes_on_with_what_is_missing(again: tuple[S
     assert first.said[-1] == "sweep: stopped; `--name first --resume` goes on with it"
     (done,) = first.of_phase("done")
     assert len(first.of_phase("starting")) == 2  # as many as there is room for
-    assert second.of_phase("starting") == {
-        f"{name}, seed {seed}"
-        for name in {run.partition(",")[0] for run in second.of_phase("done")}
-        for seed in (1025, 1026)
-    } - {done}
-    assert any("4 runs to their last epoch, 1 of them done before" in line for line in second.said)
+    names = {run.partition(",")[0] for run in second.of_phase("done")}
+    before = {f"{name}, seed {seed}" for name in names for seed in (1025, 1026)} - second.of_phase("starting")
+    assert before in ({done}, first.of_phase("starting"))  # the other may have come to its end at the same moment
+    assert any(f"4 runs to their last epoch, {len(before)} of them done before" in line for line in second.said)
 
 
 def test_the_parent_says_who_won_and_each_run_of_a_confirmation_is_there_once(

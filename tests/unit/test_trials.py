@@ -116,8 +116,8 @@ def test_the_pareto_set_is_what_nothing_beats(trials: list[TrialSummary]) -> Non
 
 def test_the_table_of_two_objectives_shows_costs_and_marks_the_set() -> None:
     trials = [
-        TrialSummary(1, "a", {"k": 96}, 4, 0.5, "x", "finished", "", 61.6, 603_418, 133.71),
-        TrialSummary(2, "b", {"k": 48}, 4, 0.4, "x", "finished", "", 30, 463_798),
+        TrialSummary(1, "a", {"k": 96}, 4, 0.5, "x", "finished", "", 61.6, parameters=603_418, latency_ms=133.71),
+        TrialSummary(2, "b", {"k": 48}, 4, 0.4, "x", "finished", "", 30, parameters=463_798),
         TrialSummary(3, "c", {"k": 128}, 0, None, "", "failed", "loss is not finite", 9),
     ]
     text = io.StringIO()

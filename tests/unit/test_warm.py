@@ -131,7 +131,7 @@ EARLIER = [
 
 def searcher_with(earlier: list[EarlierTrial]) -> SearchGenerator:
     storage = study_with(earlier, SPACE) if earlier else None
-    built = build_searcher(SweepConfig(trials=8), None, 1, storage)
+    built = build_searcher(SweepConfig(trials=8), (), 1, storage)
     assert isinstance(built, ConcurrencyLimiter)
     whole = SearchGenerator(built)
     domains = {key: SPACE.to_tune()[key] for key in SPACE.varied}
