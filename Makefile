@@ -16,8 +16,10 @@ setup: .venv/.installed  ## a virtual environment in .venv with the package and 
 demo: setup  ## the whole recipe on rendered pictures, on this machine, in minutes
 	$(BIN)/ocr-ray demo
 
+# Those that start Ray use all cores themselves; the others share them out.
 test: setup  ## all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests --ignore tests/e2e --ignore tests/faults
+	$(BIN)/python -m pytest tests/e2e tests/faults
 
 lint: setup  ## style, types, and which floor may import which
 	$(BIN)/ruff check .

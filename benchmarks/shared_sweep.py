@@ -20,7 +20,8 @@ from ocr_ray.progress import LiveFeed
 from ocr_ray.session import connected
 from ocr_ray.settings import ClusterConfig
 from ocr_ray.spaces import space_from_plain
-from ocr_ray.tune import SweepResult, sweep
+from ocr_ray.sweep_result import SweepResult
+from ocr_ray.tune import sweep
 
 SETTINGS = (
     *("data.augment.crop_width=320", "data.augment.crop_height=320", "data.batch_size=4", "data.epoch_size=40"),

@@ -94,7 +94,7 @@ def _starts(cfg: RecipeConfig, name: str, reserve: bool) -> list[float]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch("ocr_ray.search.schedulers.first_come", live.scheduler))
         if not reserve:
-            stack.enter_context(mock.patch("ocr_ray.tune.fill_up"))
+            stack.enter_context(mock.patch("ocr_ray.search.loop.fill_up"))
         sweep(cfg, space, name=name, live=live)
     return live.starts()
 

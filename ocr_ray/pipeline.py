@@ -22,8 +22,9 @@ from ocr_ray.recipes import read_train, read_val
 from ocr_ray.session import connected
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.stages import Stages, stage_name
+from ocr_ray.sweep_result import SweepResult, finished_sweep
 from ocr_ray.train import CONFIG_FILE, TrainResult, finished_run, train
-from ocr_ray.tune import SweepResult, finished_sweep, sweep
+from ocr_ray.tune import sweep
 from ocr_ray.typed import with_values
 
 

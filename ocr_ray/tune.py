@@ -5,100 +5,44 @@ process that starts a training run of its own, whose workers hold the CPUs and G
 """
 
 import contextlib
-import dataclasses
 import json
-import logging
-import os
 import shlex
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from ray import tune
-from ray.exceptions import RayError
-from ray.tune.search import Searcher, SearchGenerator
-from ray.tune.stopper import CombinedStopper
-from ray.util.queue import Empty, Queue
-from rich.table import Table
-
-from ocr_ray.config import RecipeConfig, load_config, to_yaml, with_paths_resolved
+from ocr_ray.config import RecipeConfig, to_yaml, with_paths_resolved
 from ocr_ray.confirm.decide import decide
-from ocr_ray.confirm.verdict import Confirmation
 from ocr_ray.driver import Driver
 from ocr_ray.errors import ConfigError, RunError
 from ocr_ray.files import write_text
-from ocr_ray.held_out import TestScores
-from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
 from ocr_ray.record import Recorder
 from ocr_ray.report.at_end import report_at_end
 from ocr_ray.report.read import TEACHER_FILE
-from ocr_ray.search.budget import Budget
 from ocr_ray.search.cost import CostEstimate
 from ocr_ray.search.disk import disk_need, must_have_room
-from ocr_ray.search.first import FirstTrials, first_trials
-from ocr_ray.search.history import past_reports, ranks_of
-from ocr_ray.search.notes import TrialNotes, device_hours_of
-from ocr_ray.search.placement import TRIAL_CPU, check_state_api, room_for_trials
-from ocr_ray.search.ranks import Ranks
-from ocr_ray.search.reserve import Reserve
-from ocr_ray.search.schedulers import Stopping, build_scheduler, stopping, stopping_notes
-from ocr_ray.search.searchers import build_searcher, searcher_notes
-from ocr_ray.search.snapshot import TUNES_FOLDER, keep, put_back
-from ocr_ray.search.steering import Steering, SweepStopped, steered
+from ocr_ray.search.first import first_trials
+from ocr_ray.search.history import ranks_of
+from ocr_ray.search.loop import TuneLoop
+from ocr_ray.search.notes import device_hours_of
+from ocr_ray.search.placement import check_state_api, room_for_trials
+from ocr_ray.search.schedulers import stopping, stopping_notes
+from ocr_ray.search.searchers import searcher_notes
 from ocr_ray.search.student import check_start_fits
-from ocr_ray.search.trial import OBJECTIVE, run_trial
-from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, pareto_set, trials_table
-from ocr_ray.search.warm import WarmStart, find_earlier, keep_warm, kept_warm, study_with
-from ocr_ray.search.watch import SweepWatch
+from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, pareto_set
+from ocr_ray.search.warm import WarmStart, find_earlier, keep_warm, kept_warm
 from ocr_ray.session import connected
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.start import say_if_below_start, start_metrics
 from ocr_ray.stopwatch import HOUR_S, Stopwatch
-from ocr_ray.teaching.desk import TeachingStats
+from ocr_ray.sweep_result import SweepResult, write_result
 from ocr_ray.teaching.gpu_need import with_gpu_share
-from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan_teaching
-from ocr_ray.tracking import TrackedRun, Tracker, store_uri
+from ocr_ray.teaching.sharing import TeachingPlan, open_teaching, plan_teaching
+from ocr_ray.tracking import store_uri
 from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, put_down, worker_resources
-from ocr_ray.typed import to_plain, with_values
-
-RESULT_FILE = "result.json"
-"""In a sweep's folder once it has ended."""
-
-
-@dataclass(frozen=True)
-class SweepResult:
-    """A finished sweep. `best` is the weights file of the winner, its metadata beside it: of the best trial, or of what
-    a confirmation found."""
-
-    name: str
-    folder: Path
-    hmean: float
-    """Of that file on val."""
-    best: Path
-    best_trial: TrialSummary
-    trials: tuple[TrialSummary, ...]
-    ui_line: str
-    """What to type, or to open, to look at the runs in MLflow."""
-    seconds: float
-    taught: TeachingStats | None = None
-    """What the shared teacher's answers took and saved; None where each trial had a teacher of its own, or none."""
-    ranks: Ranks = field(default_factory=Ranks)
-    """Whether early hmeans told how trials would end."""
-    confirmation: Confirmation | None = None
-    """None without `sweep.confirm`."""
-    tested: TestScores | None = None
-    """None without `data.test`."""
-    pareto: tuple[TrialSummary, ...] | None = None
-    """With `sweep.against`: the trials of which none has both a higher hmean and a lower cost, the cheapest first."""
-
-    def table(self) -> Table:
-        """A row for each trial, for the terminal."""
-        return trials_table(list(self.trials), self.pareto)
+from ocr_ray.typed import with_values
 
 
 def sweep(
@@ -174,25 +118,9 @@ def sweep(
             stack.callback(teaching.close)
         watch = Stopwatch(folder)
         cost = _cost(cfg, book, at_once, need.in_all, watch)
+        loop = TuneLoop(cfg, space, folder, book, live, tracker, parent, teaching, recorder, watch)
         try:
-            ended = _run_tune(
-                cfg,
-                space,
-                folder,
-                book,
-                at_once,
-                resume,
-                live,
-                tracker,
-                parent,
-                teaching,
-                recorder,
-                watch,
-                cost,
-                rule,
-                first,
-                found,
-            )
+            ended = loop.run(first, rule, found, cost, at_once, resume)
         except KeyboardInterrupt:
             live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
             raise
@@ -246,146 +174,8 @@ def sweep(
         decision.tested,
         pareto,
     )
-    _write_result(result)
+    write_result(result)
     return result
-
-
-def finished_sweep(folder: Path) -> SweepResult | None:
-    """What `sweep` gave for the sweep in `folder`; None where it has not come to its end, its weights are gone, or it
-    had a confirmation or a test, which `sweep` with `resume` puts together again from what lies there."""
-    written = folder / RESULT_FILE
-    if not written.exists():
-        return None
-    cfg = load_config(folder / CONFIG_FILE)
-    plain = json.loads(written.read_text())
-    book = TrialBook(folder, {})
-    book.load()
-    best = book.of(plain["best_trial_id"])
-    if cfg.sweep.confirm or cfg.data.test or best is None or not Path(plain["best"]).exists():
-        return None
-    rule = stopping(cfg.sweep, cfg.optim.epochs, cfg.eval.every_epochs)
-    return SweepResult(
-        folder.name,
-        folder,
-        plain["hmean"],
-        Path(plain["best"]),
-        best,
-        tuple(book.trials),
-        plain["ui_line"],
-        plain["seconds"],
-        TeachingStats(**plain["taught"]) if plain["taught"] else None,
-        ranks_of(folder, book, rule.rungs),
-        pareto=tuple(pareto_set(book.trials, cfg.sweep.against)) if cfg.sweep.against else None,
-    )
-
-
-def _write_result(result: SweepResult) -> None:
-    """What the trials' book does not hold, for `finished_sweep`."""
-    plain = {
-        "hmean": result.hmean,
-        "best": str(result.best),
-        "best_trial_id": result.best_trial.trial_id,
-        "ui_line": result.ui_line,
-        "seconds": result.seconds,
-        "taught": dataclasses.asdict(result.taught) if result.taught else None,
-    }
-    write_text(result.folder / RESULT_FILE, json.dumps(plain, indent=1))
-
-
-def _run_tune(
-    cfg: RecipeConfig,
-    space: SearchSpace,
-    folder: Path,
-    book: TrialBook,
-    at_once: int,
-    resume: bool,
-    live: LiveFeed,
-    tracker: Tracker,
-    parent: TrackedRun,
-    teaching: Teaching | None,
-    recorder: Recorder,
-    stopwatch: Stopwatch,
-    cost: CostEstimate,
-    rule: Stopping,
-    first: FirstTrials,
-    earlier: WarmStart,
-) -> str:
-    """Runs Tune's loop to its end. Returns: the budget that ended it before its time, or nothing.
-
-    Raises: KeyboardInterrupt when people ended it.
-    """
-
-    def config_of(values: Mapping[str, Any]) -> RecipeConfig:
-        return with_values(cfg, space.settled(values), "trial")
-
-    left = cfg.sweep.trials - sum(trial.end != "running" for trial in book.trials)
-    reserve = Reserve(left, lambda: fill_up(cfg.ray.num_workers, worker_resources(cfg)))
-    study = study_with(earlier.trials, space) if earlier.trials else None
-    searcher = build_searcher(cfg.sweep, first.points, at_once, study)
-    search = SearchGenerator(searcher) if isinstance(searcher, Searcher) else searcher  # as Tune itself would
-    scheduler = build_scheduler(rule, first.control, past_reports(folder, book))
-    workers = cfg.ray.num_workers
-    budget = Budget(cfg.sweep, book, stopwatch, lambda: watch.device_hours(), search)
-    notes = TrialNotes(folder, config_of, recorder, scheduler, workers, teaching, lambda: budget.reason)
-    steering = Steering(folder, book, live.say, at_once=lambda: tracker.end_open_runs("KILLED"))
-    watch = SweepWatch(book, space, tracker, parent, live, folder, notes, reserve, teaching, steering)
-    if resume:
-        watch.close_unwritten()
-    feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
-    trainable = tune.with_resources(
-        tune.with_parameters(
-            run_trial,
-            config=to_plain(cfg),
-            sweep=folder.name,
-            storage=str(folder.parent),
-            feed=feed,
-            space=space,
-            teaching=teaching,
-        ),
-        {"CPU": TRIAL_CPU},
-    )
-    domains = space.to_tune()
-    live.note(cost.note)
-    told: list[str] = []
-
-    def tell_cost() -> None:
-        sentence = None if told else cost.sentence(*live.timings())
-        if sentence:
-            told.append(sentence)
-            live.say(sentence)
-            parent.tags({"estimate": sentence})
-
-    with (
-        _interrupting(tracker),
-        _quiet_tune(folder),
-        _signals_given_back(),
-        _relayed(feed, live, watch, reserve, steering, tell_cost),
-        steered(steering, saved=lambda: keep(folder)),
-    ):
-        tune.run(
-            trainable,
-            name=TUNES_FOLDER,
-            storage_path=str(folder),
-            config={key: domains[key] for key in space.varied},
-            num_samples=cfg.sweep.trials,
-            metric=OBJECTIVE if cfg.sweep.against is None else None,
-            mode="max" if cfg.sweep.against is None else None,
-            search_alg=search,
-            scheduler=scheduler,
-            callbacks=[watch],
-            stop=CombinedStopper(budget, steering),
-            verbose=0,
-            raise_on_failed_trial=False,
-            max_failures=cfg.ray.max_failures,  # of a trial's own process; its workers are restarted by Ray Train
-            trial_name_creator=_trial_id,
-            trial_dirname_creator=_trial_id,
-            resume_config=_resume_config(folder) if resume else None,
-        )
-    watch.close_lost()
-    best = best_trial(book.trials)
-    if best is not None and not best.hmean:
-        live.say(f"val: no trial found anything; the best one: {watch.diagnosis_of(best.trial_id)}")
-    return budget.reason
 
 
 def _cost(cfg: RecipeConfig, book: TrialBook, at_once: int, disk: int, watch: Stopwatch) -> CostEstimate:
@@ -400,18 +190,6 @@ def resume_line(folder: Path, space: str) -> str:
         return f"--name {folder.name} --resume"
     words = ("ocr-ray", "tune", str(folder / CONFIG_FILE), str(Path(space).resolve()), "--name", folder.name)
     return shlex.join((*words, "--resume"))
-
-
-def _trial_id(trial: tune.experiment.Trial) -> str:
-    return str(trial.trial_id)
-
-
-def _resume_config(folder: Path) -> tune.ResumeConfig | None:
-    """None where the sweep was ended before Tune had written anything down: it then starts afresh."""
-    if not put_back(folder):
-        return None
-    resume = tune.ResumeConfig.ResumeType.RESUME
-    return tune.ResumeConfig(unfinished=resume, errored=resume)  # type: ignore[arg-type]  # says str, checks the enum
 
 
 def _take_up(book: TrialBook, name: str) -> None:
@@ -441,75 +219,3 @@ def _raise_all_failed(name: str, trials: list[TrialSummary]) -> NoReturn:
     failed = (f"trial {t.number}: {t.reason}" for t in trials if t.end == "failed" and t.reason)
     first = next(failed, "no trial has kept any weights")
     raise RunError(f"{name}: no trial came through: {first}")
-
-
-@contextlib.contextmanager
-def _relayed(
-    feed: Queue, live: LiveFeed, watch: SweepWatch, reserve: Reserve, steering: Steering, heard: Callable[[], None]
-) -> Iterator[None]:
-    """Shows the workers' signs of life while the block runs, since Tune's loop has this thread.
-
-    Args: heard is called after each of them.
-    """
-    over = threading.Event()
-
-    def relay() -> None:
-        while not over.is_set():
-            try:
-                event = feed.get(timeout=0.5)
-            except Empty:
-                continue
-            except RayError:
-                return
-            live.put(dataclasses.replace(event, run=watch.name_of(event.run)))
-            steering.trial_trains(event.run)
-            reserve.trial_trains(event.run)
-            heard()
-
-    thread = threading.Thread(target=relay, name="relay", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(5)
-
-
-@contextlib.contextmanager
-def _interrupting(tracker: Tracker) -> Iterator[None]:
-    """Turns the end of the loop that people asked for into an interrupt, as of Ctrl-C."""
-    try:
-        yield
-    except SweepStopped:
-        tracker.end_open_runs("KILLED")
-        raise KeyboardInterrupt from None
-
-
-@contextlib.contextmanager
-def _signals_given_back() -> Iterator[None]:
-    """Tune keeps SIGINT, and the watch SIGTERM, after the loop has ended."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _quiet_tune(folder: Path) -> Iterator[None]:
-    """What Tune says goes to `tune.log` in the folder while the block runs; the terminal is ours."""
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else a table of its own, even with verbose=0
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # CSV, JSON and TensorBoard beside MLflow
-    handler = logging.FileHandler(folder / "tune.log", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger(tune.__name__)
-    logger.addHandler(handler)
-    logger.propagate, before = False, logger.propagate
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = before
-        handler.close()

@@ -12,7 +12,8 @@ from ocr_ray.config import load_config
 from ocr_ray.progress import LiveFeed, ProgressEvent
 from ocr_ray.search.student import count_parameters
 from ocr_ray.spaces import space_from_plain
-from ocr_ray.tune import SweepResult, sweep
+from ocr_ray.sweep_result import SweepResult
+from ocr_ray.tune import sweep
 from ocr_ray.typed import with_values
 
 HELD = ("ray::ImplicitFunc", "ray::TrainController", "ray::RayTrainWorker", "ray::PlacementGroupCleaner")

@@ -37,8 +37,9 @@ from ocr_ray.search.warm import kept_warm
 from ocr_ray.session import connected
 from ocr_ray.settings import ClusterConfig
 from ocr_ray.spaces import space_from_plain
+from ocr_ray.sweep_result import SweepResult
 from ocr_ray.tracking import PARENT_TAG
-from ocr_ray.tune import SweepResult, sweep
+from ocr_ray.tune import sweep
 from tests.browser import Browser
 
 TINY = Path(__file__).resolve().parents[1] / "tiny_student.yaml"

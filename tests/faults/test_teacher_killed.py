@@ -28,8 +28,9 @@ from ocr_ray.reports import read_reports
 from ocr_ray.session import connected
 from ocr_ray.settings import ClusterConfig
 from ocr_ray.spaces import space_from_plain
+from ocr_ray.sweep_result import SweepResult
 from ocr_ray.teaching.sharing import STORE_FOLDER
-from ocr_ray.tune import SweepResult, sweep
+from ocr_ray.tune import sweep
 
 TINY = Path(__file__).resolve().parents[1] / "tiny_student.yaml"
 EPOCHS = 4

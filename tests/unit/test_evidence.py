@@ -137,7 +137,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(seeds: int, seed
     assert wins / 200 <= 0.05  # of one side, 2.5%
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40))
 def test_signed_ranks_are_a_chance_between_0_and_1(differences: list[int]) -> None:
     array = np.array(differences, float)
