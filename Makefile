@@ -17,7 +17,7 @@ demo: setup  ## the whole recipe on rendered pictures, on this machine, in minut
 	$(BIN)/ocr-ray demo
 
 # Those that start Ray use all cores themselves; the others share them out.
-test: setup  ## all tests
+test: setup  ## the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests --ignore tests/e2e --ignore tests/faults
 	$(BIN)/python -m pytest tests/e2e tests/faults
 
@@ -31,8 +31,8 @@ fmt: setup  ## puts the code in shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-faults: setup  ## only the tests that kill processes
-	$(BIN)/python -m pytest tests/faults
+faults: setup  ## the tests that kill processes, with a slow one that `make test` leaves out
+	$(BIN)/python -m pytest tests/faults -m ""
 
 bench: setup  ## ratios of the data path, the step and what Ray adds, as a table; minutes (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)

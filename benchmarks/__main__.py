@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, a list of objects")
     parser.add_argument("--only", metavar="SUBJECT", choices=[s.name for s in SUBJECTS], help="one subject alone")
     arguments = parser.parse_args()
+    if arguments.json is not None and not arguments.json.resolve().parent.is_dir():
+        parser.error(f"--json {arguments.json}: no such folder: {arguments.json.resolve().parent}")
     console = Console()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ocr_ray_bench_") as folder:
@@ -53,6 +55,8 @@ def main() -> None:
     console.print(notes(rows))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps([plain(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+    if any(row.value is None for row in rows):
+        raise SystemExit(1)  # a subject has failed
 
 
 def measure(quick: bool, only: str | None, folder: Path, log: Console) -> list[Row]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import psutil
 import ray
 
-from ocr_ray.errors import ClusterError
+from ocr_ray.errors import ClusterError, ConfigError
 from ocr_ray.prestart import import_ahead
 from ocr_ray.settings import ClusterConfig
 
@@ -153,3 +153,11 @@ def on_a_gpu(function: Callable[..., T], *arguments: Any) -> T:
         found: T = ray.get(ray.remote(num_gpus=1)(function).remote(*arguments))
         return found
     return function(*arguments)
+
+
+def threads_of_environment() -> int:
+    """CPU threads that `OMP_NUM_THREADS` gives a process; 0 where it says nothing. Raises: ConfigError."""
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if given and not given.isdigit():
+        raise ConfigError(f"OMP_NUM_THREADS: expected a number of threads, found {given}")
+    return int(given or 0)

@@ -387,5 +387,7 @@ def reason(error: BaseException) -> str:
         return f"worker {rank}: {reason(inner)}"
     if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, BaseException):
         return reason(error.cause)
+    if isinstance(error, ray.train.ControllerError):
+        return reason(error.controller_failure)
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[-1] if isinstance(error, ray.exceptions.RayTaskError) else lines[0]}"

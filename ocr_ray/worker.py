@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from ocr_ray.files import write_text
 from ocr_ray.model_card import ModelCard, Origin
 from ocr_ray.progress import Phase, ProgressEvent
 from ocr_ray.recipes import build_model, build_training
+from ocr_ray.session import threads_of_environment
 from ocr_ray.sketches import Sketches
 from ocr_ray.teaching.sharing import Teaching, shared_teacher
 from ocr_ray.tracking import DEVICE, IMAGES
@@ -103,9 +103,9 @@ def _train(arguments: WorkerArguments, rank: int, world_size: int) -> None:
     cfg = recipe_from_plain(arguments.config, "config")
     folder = Path(arguments.folder)
     # A process that was started ahead had imported PyTorch before it had a share of the cores.
-    threads = cfg.run.threads or os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    threads = cfg.run.threads or threads_of_environment()
     if threads:
-        torch.set_num_threads(int(threads))
+        torch.set_num_threads(threads)
     teaching = arguments.teaching
     built = build_model(cfg, with_teacher=teaching is None)
     training = build_training(cfg, built, ray.train.torch.get_device(), rank, world_size)

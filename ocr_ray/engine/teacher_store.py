@@ -7,6 +7,7 @@ absent. Pieces lie in a local folder or, by a URI such as `s3://bucket/folder`, 
 
 import contextlib
 import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -139,6 +140,14 @@ class TeacherStore:
             self._files.create_dir(str(PurePosixPath(self._path(piece)).parent), recursive=True)
             pq.write_table(table, self._path(piece), filesystem=self._files, **options)
         return int(self._files.get_file_info(self._path(piece)).size)
+
+    def try_out(self) -> None:
+        """Writes a file and takes it away again. Raises: OSError where pieces cannot be written."""
+        path = str(self._folder / f"try-{uuid.uuid4().hex}")
+        self._files.create_dir(str(self._folder), recursive=True)
+        with self._files.open_output_stream(path) as file:
+            file.write(b"-")
+        self._files.delete_file(path)
 
     def remove_turn(self, turn: int) -> None:
         """Takes all pieces of a turn out; one that another sweep has taken out before is no mistake."""

@@ -4,14 +4,19 @@ A trial is a process of Tune's that only waits; its controller and its workers a
 file, so what only some of them need is imported where it is used.
 """
 
+import contextlib
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.queue import Queue
+from ray.util.state import get_actor
+from ray.util.state.exception import RayStateApiException
 
 from ocr_ray.reports import append_report, read_reports
 from ocr_ray.search.trials import TrialBook
@@ -25,6 +30,8 @@ USED_CONFIG = "used_config"
 OBJECTIVE = "hmean.best"
 """A trial is judged by the best hmean it has reached, which is what its kept weights reach: hmean itself dips in single
 epochs while the learning rate is high."""
+ENDED_WITHIN_S = 60
+"""Longer than it takes Ray to end a process that it has told to."""
 FAILED = "failed"
 """Key of a last report: why the trial failed, in one line."""
 
@@ -56,6 +63,25 @@ class ReportToTune(TuneReportCallback):
         report[USED_CONFIG] = report.pop("config")
         append_report(self._folder, report)
         super().after_report(run_context, [report], checkpoint)
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """As Ray Train calls it before it starts workers anew.
+
+        A controller whose trial has just been ended may see its workers go before it goes itself. Room that it took
+        for new ones in that moment would be nobody's, and no later trial would find a place. So it waits for its end.
+        """
+        if _is_being_ended():
+            time.sleep(ENDED_WITHIN_S)
+
+
+def _is_being_ended() -> bool:
+    """Whether the cluster counts the actor that asks among the dead."""
+    context = ray.get_runtime_context()
+    own = context.get_actor_id()
+    with contextlib.suppress(RayStateApiException, ray.exceptions.RayError, ConnectionError):
+        actor = get_actor(own, address=context.gcs_address, timeout=10) if own is not None else None
+        return actor is not None and actor.state == "DEAD"
+    return False
 
 
 def run_trial(

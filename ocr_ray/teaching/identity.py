@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from ocr_ray.config import CMLConfig
 from ocr_ray.data.labels import Sample, data_digest
 from ocr_ray.errors import WeightsError
+from ocr_ray.session import threads_of_environment
 from ocr_ray.typed import flatten
 from ocr_ray.weights.load import weights_digest
 
@@ -21,6 +21,8 @@ INGREDIENTS = (
     *("teacher.detector", "teacher.weights", "teacher.model", "teacher.normalize", "teacher.batch_stats"),
 )
 """Keys of a config that decide a teacher's answer to a sample. The batch's size is none of them."""
+CHANGE_NOTHING = ("data.augment.copy_paste.cache_mib",)
+"""Keys under those that do not."""
 PACKAGES = ("ocr-ray", "torch", "numpy", "opencv-python")
 """Whose versions decide pixels or answers."""
 FORMAT = 2
@@ -31,7 +33,7 @@ def why_not_shared(cfg: CMLConfig, varied: Iterable[str]) -> str | None:
     """Why trials that differ in the `varied` keys cannot share answers, in a few words; None where they can."""
     if cfg.teacher.batch_stats:
         return "teacher.batch_stats=true, so that an answer depends on the whole batch"
-    for key in varied:
+    for key in set(varied) - set(CHANGE_NOTHING):
         if any(key == ingredient or key.startswith(f"{ingredient}.") for ingredient in INGREDIENTS):
             return f"{key} is searched, and with it the teacher's answers change"
     return None
@@ -42,8 +44,7 @@ def teacher_threads(cfg: CMLConfig) -> int:
 
     As Ray gives them to a worker: what its user has set, else its share of whole cores.
     """
-    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return cfg.run.threads or int(given or 0) or max(1, int(cfg.ray.cpus_per_worker or 1))
+    return cfg.run.threads or threads_of_environment() or max(1, int(cfg.ray.cpus_per_worker or 1))
 
 
 def answers_digest(cfg: CMLConfig, samples: Sequence[Sample], device: str, threads: int) -> str:
@@ -55,7 +56,7 @@ def answers_digest(cfg: CMLConfig, samples: Sequence[Sample], device: str, threa
     """
     flat = flatten(cfg)
     chosen = {k: v for k, v in flat.items() if any(k == i or k.startswith(f"{i}.") for i in INGREDIENTS)}
-    for path in ("data.train", "data.root", "teacher.weights", "run.threads", "data.augment.copy_paste.cache_mib"):
+    for path in ("data.train", "data.root", "teacher.weights", "run.threads", *CHANGE_NOTHING):
         chosen.pop(path, None)  # their contents count, not where they lie
     assert cfg.teacher.weights is not None
     on_cpu = threads, torch.backends.cpu.get_cpu_capability()

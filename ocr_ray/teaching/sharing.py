@@ -1,6 +1,7 @@
 """The driver's side: what a sweep is going to do about its teacher, or why not, and the desk that does it."""
 
 import contextlib
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from ocr_ray.typed import to_plain
 STORE_FOLDER = "teacher-answers"
 """In a sweep's storage, shared by all sweeps in it. What lies there can be made again."""
 
-
+STORE_ANSWERS_WITHIN_S = 60.0
 ANSWERS_WITHIN_S = 5.0
 """The desk's loop waits for no teacher; one that takes longer is on a machine that is lost."""
 
@@ -103,10 +104,7 @@ def plan_teaching(cfg: RecipeConfig, varied: Iterable[str], live: LiveFeed) -> T
     samples, threads = read_train(cfg), teacher_threads(cfg)
     digest = answers_digest(cfg, samples, "cuda" if gpu else "cpu", threads)
     place = cfg.teacher.store or str(Path(cfg.ray.storage) / STORE_FOLDER)
-    try:
-        held = sum(TeacherStore(place, digest).sizes().values())
-    except OSError as e:
-        raise ConfigError(f"teacher.store: {place}: {str(e).splitlines()[0]}") from e
+    held = _held(place, digest)
     live.say(
         f"teacher: looks at each picture once for all trials (teacher.shared); its answers lie in {place}/{digest}"
         + (f", where {held / 2**20:.1f} MiB of them are already" if held else "")
@@ -119,6 +117,34 @@ def plan_teaching(cfg: RecipeConfig, varied: Iterable[str], live: LiveFeed) -> T
         threads=threads,
         turns=-(-cfg.optim.epochs * (cfg.data.epoch_size or len(samples)) // len(samples)),
     )
+
+
+def _held(place: str, digest: str) -> int:
+    """Bytes that lie there already. Raises: ConfigError for a place that cannot be written, or that does not answer."""
+    answer: list[int | Exception] = []
+
+    def look() -> None:
+        try:
+            store = TeacherStore(place, digest)
+            store.try_out()
+            answer.append(sum(store.sizes().values()))
+        except Exception as e:
+            answer.append(e)
+
+    # Some of pyarrow's file systems try for ever.
+    thread = threading.Thread(target=look, daemon=True, name="teacher store")
+    thread.start()
+    thread.join(STORE_ANSWERS_WITHIN_S)
+    match answer:
+        case []:
+            raise ConfigError(f"teacher.store: {place}: has not answered in {STORE_ANSWERS_WITHIN_S:.0f} s")
+        case [OSError() as e]:
+            raise ConfigError(f"teacher.store: {place}: cannot be written: {str(e).splitlines()[0]}") from e
+        case [Exception() as e]:
+            raise e
+        case [int(held)]:
+            return held
+    raise AssertionError(answer)
 
 
 def open_teaching(cfg: RecipeConfig, plan: TeachingPlan) -> Teaching:

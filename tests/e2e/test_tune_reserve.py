@@ -29,12 +29,13 @@ class Processes(LiveFeed):
         self.idle: dict[str, set[int]] = {}
         self.held: dict[str, dict[str, int]] = {}
         self.all: set[psutil.Process] = set()
-        self._others = set(psutil.Process().children(recursive=True))  # of tests before
+        self._others = set(psutil.Process().children())  # of tests before, e.g. a browser
 
     def put(self, event: ProgressEvent) -> None:
         if event.phase != "training":
             return
-        family = set(psutil.Process().children(recursive=True)) - self._others
+        own = set(psutil.Process().children()) - self._others
+        family = own.union(*(process.children(recursive=True) for process in own))
         self.all.update(family)
         names = {}
         for process in family:

@@ -332,7 +332,13 @@ def test_a_budget_that_is_spent_lets_a_trial_end_its_epoch_and_starts_no_other(
     labels: tuple[Path, Path], storage: Path, result: SweepResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In a sweep that sets out from what the first one has found."""
-    limits = ("sweep.max_device_hours=1e-6", "sweep.trials=3", "sweep.max_concurrent=1", "tracking.pictures=0")
+    limits = (
+        "sweep.searcher=tpe",
+        "sweep.max_device_hours=1e-6",
+        "sweep.trials=3",
+        "sweep.max_concurrent=1",
+        "tracking.pictures=0",
+    )
     cfg = override(load_config(result.folder / "config.yaml"), limits)
     space = space_from_plain(SPACE, cfg, "space")
     short = sweep(cfg, space, name="short", warm_start=["first"])

@@ -103,6 +103,7 @@ def works(process: psutil.Process) -> bool:
     return named(process, ("ray::RayTrainWorker",))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_three_kills_change_no_line_of_the_table(tiny: list[str], tmp_path: Path) -> None:
     killed = Sweep(tmp_path / "killed", tiny)
