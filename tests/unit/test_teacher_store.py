@@ -130,6 +130,29 @@ def test_a_uri_names_a_place_as_well(tmp_path: Path) -> None:
     assert same(TeacherStore(str(tmp_path), "digest").read(Piece(1, 0), TURNS.keys_of(Piece(1, 0))), whole)
 
 
+def test_a_place_that_is_no_folder_keeps_pieces_as_well() -> None:
+    """pyarrow's own in memory."""
+    remote = TeacherStore("mock:///bucket", "digest")
+    remote.try_out()
+    assert remote.sizes() == {}
+    whole = written(remote, Piece(1, 0))
+    assert same(remote.read(Piece(1, 0), TURNS.keys_of(Piece(1, 0))), whole)
+    assert remote.sizes().keys() == {1}
+    assert remote.free_bytes() is None
+    remote.remove_turn(1)
+    assert not remote.holds(Piece(1, 0))
+
+
+def test_trying_it_out_leaves_nothing_and_tells_of_a_place_that_cannot_be_written(
+    store: TeacherStore, tmp_path: Path
+) -> None:
+    store.try_out()
+    assert list((tmp_path / "digest").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        TeacherStore(str(tmp_path / "file"), "digest").try_out()
+
+
 def test_an_unknown_place_is_one_line() -> None:
     with pytest.raises(ConfigError, match=r"teacher\.store: nowhere://x: "):
         TeacherStore("nowhere://x", "digest")

@@ -13,13 +13,14 @@ from ocr_ray.engine.checkpoint import RunState
 from ocr_ray.engine.loop import Training, fit
 from ocr_ray.engine.optim import build_adam
 from ocr_ray.engine.teacher_store import PIECE, Answer, Piece, TeacherStore, Turns
-from ocr_ray.errors import DataError
+from ocr_ray.errors import ConfigError, DataError
 from ocr_ray.model_card import ModelCard, save_detector
 from ocr_ray.models.db_head import DBHeadConfig
 from ocr_ray.models.detector import Detector, DetectorConfig
 from ocr_ray.models.lkpan import LKPANConfig
 from ocr_ray.models.resnet_vd import ResNetVdConfig
 from ocr_ray.recipes import build_model, build_training, read_train
+from ocr_ray.session import threads_of_environment
 from ocr_ray.teaching.client import SharedTeacher
 from ocr_ray.teaching.desk import Desk
 from ocr_ray.teaching.identity import INGREDIENTS, answers_digest, teacher_threads, why_not_shared
@@ -251,8 +252,17 @@ def test_each_key_near_the_teacher_is_decided_upon() -> None:
     assert undecided == []
 
 
+def test_threads_of_the_environment_that_are_no_number_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
+    assert threads_of_environment() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "abc")
+    with pytest.raises(ConfigError, match="OMP_NUM_THREADS: expected a number of threads, found abc"):
+        threads_of_environment()
+
+
 def test_what_moves_the_answers_is_not_shared_and_says_why(cfg: CMLConfig) -> None:
-    assert why_not_shared(cfg, ["optim.lr", "loss.distill.weight", "data.batch_size"]) is None
+    nothing = ["optim.lr", "loss.distill.weight", "data.batch_size", "data.augment.copy_paste.cache_mib"]
+    assert why_not_shared(cfg, nothing) is None
     assert "data.augment.scale_max is searched" in str(why_not_shared(cfg, ["optim.lr", "data.augment.scale_max"]))
     assert "data.mix is searched" in str(why_not_shared(cfg, ["data.mix"]))
     assert "loss.distill.threshold is searched" in str(why_not_shared(cfg, ["loss.distill.threshold"]))
