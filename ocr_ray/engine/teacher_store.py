@@ -142,12 +142,19 @@ class TeacherStore:
         return int(self._files.get_file_info(self._path(piece)).size)
 
     def try_out(self) -> None:
-        """Writes a file and takes it away again. Raises: OSError where pieces cannot be written."""
+        """Writes a file, and takes it and the folders it has made away again.
+
+        Raises: OSError where pieces cannot be written.
+        """
         path = str(self._folder / f"try-{uuid.uuid4().hex}")
+        own = [Path(p) for p in (self._folder, self._folder.parent) if self._local and not Path(p).exists()]
         self._files.create_dir(str(self._folder), recursive=True)
         with self._files.open_output_stream(path) as file:
             file.write(b"-")
         self._files.delete_file(path)
+        with contextlib.suppress(OSError):  # another sweep has begun to use them
+            for folder in own:
+                folder.rmdir()
 
     def remove_turn(self, turn: int) -> None:
         """Takes all pieces of a turn out; one that another sweep has taken out before is no mistake."""

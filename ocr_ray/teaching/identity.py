@@ -33,8 +33,10 @@ def why_not_shared(cfg: CMLConfig, varied: Iterable[str]) -> str | None:
     """Why trials that differ in the `varied` keys cannot share answers, in a few words; None where they can."""
     if cfg.teacher.batch_stats:
         return "teacher.batch_stats=true, so that an answer depends on the whole batch"
-    for key in set(varied) - set(CHANGE_NOTHING):
-        if any(key == ingredient or key.startswith(f"{ingredient}.") for ingredient in INGREDIENTS):
+    for key in varied:
+        if key not in CHANGE_NOTHING and any(
+            key == ingredient or key.startswith(f"{ingredient}.") for ingredient in INGREDIENTS
+        ):
             return f"{key} is searched, and with it the teacher's answers change"
     return None
 

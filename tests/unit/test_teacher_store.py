@@ -147,7 +147,8 @@ def test_trying_it_out_leaves_nothing_and_tells_of_a_place_that_cannot_be_writte
     store: TeacherStore, tmp_path: Path
 ) -> None:
     store.try_out()
-    assert list((tmp_path / "digest").iterdir()) == []
+    TeacherStore(str(tmp_path / "place"), "digest").try_out()
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="Not a directory"):
         TeacherStore(str(tmp_path / "file"), "digest").try_out()

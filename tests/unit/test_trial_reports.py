@@ -3,8 +3,11 @@
 import json
 from pathlib import Path
 
+import ray
+
 from ocr_ray.reports import REPORTS_FILE, read_reports
 from ocr_ray.search.trial import plain_value, train_folder
+from ocr_ray.train import reason
 
 
 def test_the_last_word_on_an_epoch_counts_and_a_cut_line_does_not(tmp_path: Path) -> None:
@@ -27,3 +30,10 @@ def test_drawn_values_lose_numpys_types() -> None:
     values = [plain_value(v) for v in (np.float64(0.5), np.int64(3), np.bool_(True), "dice", None, 2)]
     assert values == [0.5, 3, True, "dice", None, 2]
     assert [type(v) for v in values] == [float, int, bool, str, type(None), int]
+
+
+def test_a_controllers_failure_is_told_by_its_cause() -> None:
+    assert (
+        reason(ray.train.ControllerError(ValueError("no room for 1 worker\nmore")))
+        == "ValueError: no room for 1 worker"
+    )
