@@ -20,6 +20,9 @@ class SweepConfig:
     """The sweep ends when so many trials one after another have ended without raising the best hmean by more than
     plateau_margin."""
     plateau_margin: float = 0.002
+    max_failed: float = 0.5
+    """When a larger share of `trials` has failed, no further one is started, and the sweep fails as those that run have
+    ended. `--resume` tries the failed ones again. 1: failures alone never end it."""
     searcher: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
     """`tpe`, `gp`, `cmaes`: Optuna's tree of Parzen estimators, Gaussian process and evolution strategy, which learn
     from trials that have ended. `random`: draws that ignore results. `grid`: every combination, in random order."""
@@ -75,6 +78,8 @@ class SweepConfig:
                 raise ConfigError(f"sweep.{key}: expected more than 0, found {limit:g}")
         if not 0 <= self.plateau_margin < 1:
             raise ConfigError(f"sweep.plateau_margin: expected 0 to 1, found {self.plateau_margin:g}")
+        if not 0 <= self.max_failed <= 1:
+            raise ConfigError(f"sweep.max_failed: expected 0 to 1, found {self.max_failed:g}")
         if self.latency_side % 32:
             raise ConfigError(f"sweep.latency_side: expected a multiple of 32, found {self.latency_side}")
         if self.against is not None and self.scheduler not in ("auto", "none"):

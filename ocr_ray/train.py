@@ -58,7 +58,7 @@ from ocr_ray.worker import (
 CONFIG_FILE = "config.yaml"
 MAY_CHANGE = (
     *("sweep.confirm", "sweep.seeds", "sweep.max_hours", "sweep.max_device_hours"),
-    *("sweep.plateau_trials", "sweep.plateau_margin"),
+    *("sweep.plateau_trials", "sweep.plateau_margin", "sweep.max_failed"),
 )
 """Keys that a sweep reads when its trials have ended, or that bound it: a resume may bring others."""
 LEDGER_FILE = "mlflow_runs.json"

@@ -1,4 +1,4 @@
-"""What a sweep may cost: trials, hours, device-hours, and how long it goes on without getting better."""
+"""What a sweep may cost: trials, hours, device-hours, how long it goes on without getting better, and failures."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,8 +30,11 @@ class Budget(tune.Stopper):
     ) -> None:
         self._cfg, self._book, self._watch, self._device_hours, self._search = cfg, book, watch, device_hours, search
         self._plateau = Plateau(cfg.plateau_margin)
+        self._failed_before = {trial.trial_id for trial in book.trials if trial.end == "failed"}
         self.reason = ""
         """Why the sweep was ended before its last trial; empty where it was not."""
+        self.too_many_failed = ""
+        """Why it fails; empty where it does not."""
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether this report is the trial's last."""
@@ -53,8 +56,25 @@ class Budget(tune.Stopper):
         is_over = len(trials) >= self._cfg.trials and all(trial.end != "running" for trial in trials)
         if not self.reason and not is_over:
             self.reason = self._spent()
-        if self.reason:
+        if not self.too_many_failed:
+            self.too_many_failed = self._failed(trials)
+        if self.reason or self.too_many_failed:
             self._search.set_finished()
+
+    def _failed(self, trials: list[TrialSummary]) -> str:
+        failed = [trial for trial in trials if trial.end == "failed"]
+        self._failed_before &= {trial.trial_id for trial in failed}  # a resume tries them again
+        now = [trial for trial in failed if trial.trial_id not in self._failed_before]
+        if len(now) <= self._cfg.max_failed * self._cfg.trials:
+            return ""
+        reasons: dict[str, list[str]] = {}
+        for trial in now:
+            reasons.setdefault(trial.reason, []).append(str(trial.number))
+        told = "; ".join(f"trial {', '.join(numbers)}: {reason}" for reason, numbers in reasons.items())
+        return (
+            f"{len(now)} of {self._cfg.trials} trials failed, more than sweep.max_failed={self._cfg.max_failed:g} "
+            f"allows: {told}"
+        )
 
     def _spent(self) -> str:
         cfg, hours = self._cfg, self._watch.seconds / HOUR_S

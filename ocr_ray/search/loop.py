@@ -18,6 +18,7 @@ from ray.tune.stopper import CombinedStopper
 from ray.util.queue import Empty, Queue
 
 from ocr_ray.config import RecipeConfig
+from ocr_ray.errors import RunError
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
 from ocr_ray.record import Recorder
@@ -72,7 +73,7 @@ class TuneLoop:
     ) -> str:
         """Runs Tune's loop to its end. Returns: the budget that ended it before its time, or nothing.
 
-        Raises: KeyboardInterrupt when people ended it.
+        Raises: KeyboardInterrupt when people ended it; RunError when too many trials failed.
         """
 
         def config_of(values: Mapping[str, Any]) -> RecipeConfig:
@@ -156,6 +157,8 @@ class TuneLoop:
                 resume_config=_resume_config(self.folder) if resume else None,
             )
         watch.close_lost()
+        if budget.too_many_failed:
+            raise RunError(f"{self.folder.name}: {budget.too_many_failed}")
         best = best_trial(self.book.trials)
         if best is not None and not best.hmean:
             self.live.say(f"val: no trial found anything; the best one: {watch.diagnosis_of(best.trial_id)}")

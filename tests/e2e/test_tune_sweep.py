@@ -370,14 +370,23 @@ def test_checkpoints_that_do_not_fit_the_disk_are_told_before_any_trial_starts(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweep_of_failures_ends_with_the_first_reason(labels: tuple[Path, Path], tmp_path: Path) -> None:
-    cfg = tiny(labels, tmp_path, "sweep.trials=1", "sweep.default_first=false", "optim.warmup_epochs=0")
-    space = space_from_plain({"optim.lr": {"loguniform": [1e30, 1e31]}}, cfg, "space")
-    with pytest.raises(RunError, match="bad: no trial came through: trial 1: loss is not finite"):
+def test_too_many_failures_end_a_sweep_with_their_reasons_and_a_resume_tries_them_again(
+    labels: tuple[Path, Path], tmp_path: Path
+) -> None:
+    given = ("sweep.trials=2", "sweep.searcher=grid", "sweep.max_concurrent=1", "sweep.max_failed=0.4")
+    cfg = tiny(labels, tmp_path, *given, "sweep.default_first=false", "optim.warmup_epochs=0")
+    space = space_from_plain({"optim.lr": {"choice": [DIVERGES, 1e-2]}}, cfg, "space")
+    told = "1 of 2 trials failed, more than sweep.max_failed=0.4 allows: trial 1: loss is not finite"
+    with pytest.raises(RunError, match=f"bad: {told}"):
         sweep(cfg, space, name="bad")
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    statuses = [r.info.status for r in client.search_runs([e.experiment_id for e in client.search_experiments()])]
-    assert statuses == ["FAILED"] * 2
+    assert [run.info.status for run in runs_of("bad", tmp_path).values()] == ["FAILED"] * 2
+    result = sweep(override(cfg, ["sweep.max_failed=1"]), space, name="bad", resume=True)
+    assert [(t.values["optim.lr"], t.end) for t in result.trials] == [(DIVERGES, "failed"), (1e-2, "finished")]
+    assert {name: run.info.status for name, run in runs_of("bad", tmp_path).items()} == {
+        "bad": "FINISHED",
+        "trial 1": "FAILED",
+        "trial 2": "FINISHED",
+    }
 
 
 class Watched(LiveFeed):

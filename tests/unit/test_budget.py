@@ -1,5 +1,6 @@
 """When a sweep's budget is spent, what it will have cost, and whether its checkpoints fit the disk."""
 
+import dataclasses
 import pickle
 from pathlib import Path
 
@@ -119,6 +120,33 @@ def test_what_is_over_was_not_ended_by_a_budget(tmp_path: Path) -> None:
     assert budget.reason == ""
 
 
+def test_more_failures_than_its_share_end_it_and_those_of_an_earlier_attempt_do_not(tmp_path: Path) -> None:
+    budget, book, search = budget_in(tmp_path, Clock(), trials=4, max_failed=0.25)
+    book.change(dataclasses.replace(trial(1, None, "failed"), reason="loss is not finite"))
+    book.change(trial(2, 0.5))
+    assert not budget("2", {})
+    assert (budget.too_many_failed, search.is_finished()) == ("", False)
+    for number in (3, 4):
+        book.change(dataclasses.replace(trial(number, None, "failed"), reason="no memory"))
+    assert not budget("2", {})  # what runs may come to its end
+    assert search.is_finished()
+    assert budget.reason == ""
+    assert budget.too_many_failed == (
+        "3 of 4 trials failed, more than sweep.max_failed=0.25 allows: trial 1: loss is not finite; "
+        "trial 3, 4: no memory"
+    )
+    cfg, search = with_values(SweepConfig(), {"trials": 4, "max_failed": 0.25}, "test"), BasicVariantGenerator()
+    again = Budget(cfg, book, Stopwatch(tmp_path), lambda: 0.0, search)
+    assert not again.stop_all()
+    assert not search.is_finished()
+    for number in (1, 3):  # tried again
+        book.change(trial(number, None, "running"))
+        assert not again.stop_all()
+        book.change(trial(number, None, "failed"))
+    assert not again.stop_all()
+    assert again.too_many_failed.startswith("2 of 4 trials failed")
+
+
 def test_tune_may_pickle_it(tmp_path: Path) -> None:
     budget, _, _ = budget_in(tmp_path, Clock(), max_hours=1.0)
     pickle.dumps(budget)
@@ -131,6 +159,7 @@ def test_tune_may_pickle_it(tmp_path: Path) -> None:
         ({"max_device_hours": -1}, "sweep.max_device_hours: expected more than 0, found -1"),
         ({"plateau_trials": 0}, "sweep.plateau_trials: expected at least 1, found 0"),
         ({"plateau_margin": -0.1}, "sweep.plateau_margin: expected 0 to 1, found -0.1"),
+        ({"max_failed": 1.5}, "sweep.max_failed: expected 0 to 1, found 1.5"),
     ],
 )
 def test_budgets_that_are_none_are_refused(values: dict[str, object], message: str) -> None:
