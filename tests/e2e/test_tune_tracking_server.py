@@ -1,13 +1,8 @@
 """A real tracking server that goes away in the middle and comes back."""
 
 import contextlib
-import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,25 +10,11 @@ import pytest
 from mlflow import MlflowClient
 
 from ocr_ray.tracking import Tracker
+from tests.tracking_server import free_port, tracking_server
 
 
-@contextlib.contextmanager
-def server(folder: Path, port: int) -> Iterator[None]:
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
-    process = subprocess.Popen([*command, *store], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            assert process.poll() is None
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                break
-            time.sleep(0.2)
-        else:
-            pytest.fail("the server did not come up")
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
+def server(folder: Path, port: int) -> contextlib.AbstractContextManager[None]:
+    return tracking_server(folder, port, f"sqlite:///{folder}/server.db")
 
 
 def open_at_once(uri: str) -> set[str | None]:
@@ -52,9 +33,7 @@ def open_at_once(uri: str) -> set[str | None]:
 def test_what_was_said_while_the_server_was_away_is_written_when_it_is_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     uri = f"http://127.0.0.1:{port}"
     (tmp_path / "student.safetensors").write_bytes(b"weights")
     said: list[str] = []

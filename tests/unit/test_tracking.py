@@ -1,8 +1,6 @@
 """MLflow's writer, against a real database."""
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +10,7 @@ from mlflow import MlflowClient
 
 from ocr_ray.errors import ConfigError
 from ocr_ray.tracking import PARENT_TAG, TrackedRun, Tracker, store_uri
+from tests.four_writers import nothing_is_lost, write_at_once
 
 
 def tracker_in(folder: Path, said: list[str] | None = None) -> Tracker:
@@ -256,56 +255,11 @@ def test_a_ledger_of_another_store_is_not_followed(store: Path, tmp_path: Path) 
 
 
 def test_four_sweeps_at_once_on_one_new_database_lose_nothing_and_mlflow_says_nothing(tmp_path: Path) -> None:
-    program = """
-import json, sys
-from pathlib import Path
-from ocr_ray.tracking import Tracker, store_uri
-
-folder, name = Path(sys.argv[1]), sys.argv[2]
-(folder / f"{name}.jpg").write_bytes(b"picture of " + name.encode())
-with Tracker(store_uri(None, folder), "ocr_ray", folder / "files", folder / f"{name}.json") as tracker:
-    parent = tracker.run("p", name)
-    trials = [tracker.run(f"t{n}", f"{name} trial {n}", parent) for n in (1, 2, 3)]
-    for epoch in range(1, 21):
-        for n, trial in enumerate(trials):
-            report = {"epoch": epoch, "hmean": epoch + n / 10, "config": json.dumps({"name": name, "optim.lr": n})}
-            drawn = {"val.images": [str(folder / f"{name}.jpg")]} if epoch == 20 else {}
-            trial.report({**report, **{f"loss.{part}": epoch / 7 for part in range(10)}, **drawn})
-        parent.metrics({"hmean.best": epoch}, epoch)
-    for n, trial in enumerate(trials):
-        trial.tags({"stopped_early": str(n == 2).lower()})
-        trial.end("FINISHED")
-"""
-    (tmp_path / "write.py").write_text(program)
-    names = ["a", "b", "c", "d"]
-    commands = [[sys.executable, str(tmp_path / "write.py"), str(tmp_path), name] for name in names]
-    started = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
-    outputs = [process.communicate(timeout=300) for process in started]
-    assert [process.returncode for process in started] == [0] * 4
+    uri = store_uri(None, tmp_path)
+    lines = write_at_once(tmp_path, uri)
     # One that finds the database busy may say that it waits for it, and then that it need not any more.
-    lines = [line for _, errors in outputs for line in errors.splitlines()]
     assert [line for line in lines if "does not answer" not in line and "answers again" not in line] == []
-    client = MlflowClient(store_uri(None, tmp_path))
-    (experiment,) = [e for e in client.search_experiments() if e.name == "ocr_ray"]
-    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert len(runs) == 16
-    assert {run.info.status for run in runs.values()} == {"FINISHED"}
-    for name in names:
-        history = client.get_metric_history(runs[name].info.run_id, "hmean.best")
-        assert [(m.step, m.value) for m in history] == [(epoch, epoch) for epoch in range(1, 21)]
-        for n in range(3):
-            run = runs[f"{name} trial {n + 1}"]
-            assert run.data.tags[PARENT_TAG] == runs[name].info.run_id
-            assert run.data.params == {"name": name, "optim.lr": str(n)}
-            assert run.data.tags["stopped_early"] == str(n == 2).lower()
-            for metric, values in (
-                ("hmean", [epoch + n / 10 for epoch in range(1, 21)]),
-                ("loss.9", [epoch / 7 for epoch in range(1, 21)]),
-            ):
-                history = client.get_metric_history(run.info.run_id, metric)
-                assert [(m.step, m.value) for m in history] == list(enumerate(values, start=1))
-            (image,) = client.list_artifacts(run.info.run_id, "images")
-            assert image.path == f"images/{name}.jpg"
+    nothing_is_lost(uri)
 
 
 def test_images_of_an_epoch_that_was_written_are_not_written_again(store: Path, tmp_path: Path) -> None:
