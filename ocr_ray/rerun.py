@@ -9,12 +9,13 @@ from pathlib import Path
 
 from ocr_ray.config import RecipeConfig, load_config, override
 from ocr_ray.errors import DataError, RunError
+from ocr_ray.mlflow_store import store_uri
 from ocr_ray.progress import LiveFeed
 from ocr_ray.record import RECORD_FILE, Recorder, RunRecord, changed_code, changed_inputs
 from ocr_ray.reports import read_reports
 from ocr_ray.settings import ClusterConfig
 from ocr_ray.tracked import TrackedRuns
-from ocr_ray.tracking import DEVICE, store_uri
+from ocr_ray.tracking import DEVICE
 from ocr_ray.train import CONFIG_FILE, TrainResult, train
 from ocr_ray.typed import flatten, with_values
 

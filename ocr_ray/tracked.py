@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocr_ray.errors import RunError
-from ocr_ray.tracking import PARENT_TAG, quiet_client
+from ocr_ray.mlflow_store import quiet_client
+from ocr_ray.tracking import PARENT_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -5,10 +5,8 @@ record and those behind it and tries again. (MLflow's own asynchronous logging g
 and its HTTP retries would hold up the caller, which here is the loop that schedules trials.)
 """
 
-import fcntl
 import hashlib
 import json
-import logging
 import math
 import os
 import queue
@@ -17,8 +15,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ocr_ray.errors import ConfigError
 from ocr_ray.files import write_text
+from ocr_ray.mlflow_store import one_line_of, opened_alone, quiet_client, refused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,11 +47,6 @@ PATIENCE_S = 300.0
 """How long one record may take at the end of a run while the store answers."""
 AWAY_AT_END_S = 10.0
 """How long the end of a run waits for a store that is away at that moment."""
-
-
-def store_uri(configured: str | None, storage: Path) -> str:
-    """Where MLflow writes: what is configured, or MLFLOW_TRACKING_URI, or `mlflow.db` in the storage folder."""
-    return configured or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(storage / 'mlflow.db').resolve()}"
 
 
 @dataclass
@@ -298,15 +291,15 @@ class Tracker:
 
     def _connect(self) -> "MlflowClient":
         try:
-            with _opened_alone(self.uri):
+            with opened_alone(self.uri):
                 client = quiet_client(self.uri)
                 self._experiment_id = self._find_experiment(client)
                 return client
         except ConfigError:
             raise
         except Exception as e:
-            if not self._remote or _refused(e):
-                raise ConfigError(f"tracking.uri: {self.uri}: {_one_line(e)}") from e
+            if not self._remote or refused(e):
+                raise ConfigError(f"tracking.uri: {self.uri}: {one_line_of(e)}") from e
             self._note_away(e)
             return quiet_client(self.uri)
 
@@ -339,8 +332,8 @@ class Tracker:
                 write(self._client)
                 self._written += 1
             except Exception as e:
-                if _refused(e):
-                    self._say(f"tracking: {what} refused: {_one_line(e)}")
+                if refused(e):
+                    self._say(f"tracking: {what} refused: {one_line_of(e)}")
                     return
                 self._note_away(e)
                 if time.monotonic() > self._deadline:
@@ -360,7 +353,7 @@ class Tracker:
     def _note_away(self, error: Exception) -> None:
         if not self._away:
             self._say(
-                f"tracking: {self.uri} does not answer, training goes on and it is tried again: {_one_line(error)}"
+                f"tracking: {self.uri} does not answer, training goes on and it is tried again: {one_line_of(error)}"
             )
             self._away = True
 
@@ -391,51 +384,9 @@ class Tracker:
             write_text(self._ledger, json.dumps(plain, indent=2))
 
 
-def quiet_client(uri: str) -> "MlflowClient":
-    """A client of that store which prints nothing of its own and tries once."""
-    # One short try: the retries are ours, and a user's own settings win.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    # A line for each run that ends at a server, on standard output, which belongs to results.
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    from mlflow import MlflowClient
-
-    for name in ("mlflow.store.db.utils", "alembic"):  # a new database otherwise reports its tables
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return MlflowClient(uri, registry_uri=uri)
-
-
-@contextmanager
-def _opened_alone(uri: str) -> Iterator[None]:
-    """Holds other processes off while a database file is made: MLflow's migrations break one another."""
-    if not uri.startswith("sqlite:///"):
-        yield
-        return
-    path = Path(uri.removeprefix("sqlite:///"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _last_step(client: "MlflowClient", run_id: str) -> int:
     keys = client.get_run(run_id).data.metrics
     return max((m.step for key in keys for m in client.get_metric_history(run_id, key)), default=-1)
-
-
-def _refused(error: Exception) -> bool:
-    """Whether trying again cannot help: the store understood and said no, or a file to copy is not there."""
-    from mlflow.exceptions import MlflowException
-
-    if isinstance(error, MlflowException):
-        status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
-        return 400 <= status < 500 and status not in (401, 403, 408, 409, 429)
-    return isinstance(error, ConfigError | FileNotFoundError | ValueError | TypeError)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _is_number(value: Any) -> bool:

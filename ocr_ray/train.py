@@ -33,6 +33,7 @@ from ocr_ray.driver import Driver, must_be_alone
 from ocr_ray.errors import ClusterError, ConfigError, DataError, RunError
 from ocr_ray.files import write_text
 from ocr_ray.held_out import evaluate_on_test
+from ocr_ray.mlflow_store import store_uri
 from ocr_ray.prestart import WORKER_MARK
 from ocr_ray.progress import LiveFeed, ProgressEvent
 from ocr_ray.recipes import BuiltModel, build_model, read_keep, read_test, read_train, read_val
@@ -42,7 +43,7 @@ from ocr_ray.session import connected, gpus_in_cluster
 from ocr_ray.start import say_if_below_start, start_metrics
 from ocr_ray.stopwatch import Stopwatch, device_hours
 from ocr_ray.teaching.sharing import Teaching
-from ocr_ray.tracking import TrackedRun, Tracker, store_uri
+from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.typed import flatten
 from ocr_ray.weights.coverage import coverage_table
 from ocr_ray.worker import (

@@ -17,6 +17,7 @@ from ocr_ray.confirm.decide import decide
 from ocr_ray.driver import Driver
 from ocr_ray.errors import ConfigError, RunError
 from ocr_ray.files import write_text
+from ocr_ray.mlflow_store import store_uri
 from ocr_ray.progress import LiveFeed
 from ocr_ray.record import Recorder
 from ocr_ray.report.at_end import report_at_end
@@ -40,7 +41,6 @@ from ocr_ray.stopwatch import HOUR_S, Stopwatch
 from ocr_ray.sweep_result import SweepResult, write_result
 from ocr_ray.teaching.gpu_need import with_gpu_share
 from ocr_ray.teaching.sharing import TeachingPlan, open_teaching, plan_teaching
-from ocr_ray.tracking import store_uri
 from ocr_ray.train import CONFIG_FILE, announce, check_name, make_folder, open_tracker, put_down, worker_resources
 from ocr_ray.typed import with_values
 

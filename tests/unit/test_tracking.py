@@ -9,7 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from ocr_ray.errors import ConfigError
-from ocr_ray.tracking import PARENT_TAG, TrackedRun, Tracker, store_uri
+from ocr_ray.mlflow_store import store_uri
+from ocr_ray.tracking import PARENT_TAG, TrackedRun, Tracker
 from tests.four_writers import nothing_is_lost, write_at_once
 
 

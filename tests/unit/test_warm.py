@@ -14,13 +14,14 @@ from ray.tune.search.optuna import OptunaSearch
 
 from ocr_ray.config import CMLConfig, override
 from ocr_ray.errors import RunError
+from ocr_ray.mlflow_store import store_uri
 from ocr_ray.record import CodeVersion, RunRecord
 from ocr_ray.search.searchers import build_searcher
 from ocr_ray.search.trial import OBJECTIVE
 from ocr_ray.search.warm import EarlierTrial, find_earlier, keep_warm, kept_warm, study_with
 from ocr_ray.settings import SweepConfig
 from ocr_ray.spaces import Choice, Fixed, LogUniform, RandInt, SearchSpace
-from ocr_ray.tracking import Tracker, store_uri
+from ocr_ray.tracking import Tracker
 from ocr_ray.typed import flatten, with_values
 
 SPACE = SearchSpace(
