@@ -65,6 +65,7 @@ class SweepWatch(tune.Callback):
         self._numbers: dict[str, int] = {}
         self._diagnoses: dict[str, str] = {}
         self._told: set[str] = set()
+        self._teacher_told = False
 
     def setup(
         self, stop: Any = None, num_samples: int | None = None, total_num_samples: int | None = None, **info: Any
@@ -138,6 +139,7 @@ class SweepWatch(tune.Callback):
         # With its last report or never: a driver that is killed in between would later go on with it.
         self._book.change(self._ended(summary) if result.get("done") else summary)
         self._runs[trial.trial_id].report(self._notes.with_cost(report, summary))
+        self._tell_of_teacher()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial came to its end, or the scheduler ended it."""
@@ -147,6 +149,15 @@ class SweepWatch(tune.Callback):
         """A trial's own process was lost."""
         text = str(trial.get_error() or "its process was lost").strip().splitlines()
         self._close(dataclasses.replace(self._timed(trial.trial_id), end="failed", reason=text[-1]))
+
+    def _tell_of_teacher(self) -> None:
+        """Says once, and while something can still be done about it, that answers cannot be stored any more."""
+        if self._teaching is None or self._teacher_told:
+            return
+        reason = self._teaching.trouble()
+        if reason:
+            self._teacher_told = True
+            self._live.say(f"teacher: trials run it themselves where its answers cannot be stored: {reason}")
 
     def close_lost(self) -> None:
         """Ends trials of an earlier attempt that Tune's own record did not reach."""
