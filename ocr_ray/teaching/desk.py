@@ -88,8 +88,8 @@ class Desk:
     """Takes every trial's wishes, in one event loop.
 
     Args: producers compute and write a piece of the store, each one at a time; limit bounds the store in bytes; turns
-        are those of a whole trial, beyond which lie the pictures that train new parts before the first; least_free is
-        what it leaves of a disk.
+        are those of the longest trial, beyond which lie the pictures that train new parts before the first; least_free
+        is what it leaves of a disk.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ import ray
 import torch
 
 from ocr_ray.config import CMLConfig, RecipeConfig
+from ocr_ray.engine.loop import NEW_PARTS_EPOCH
 from ocr_ray.engine.teacher_store import TeacherStore, Turns
 from ocr_ray.errors import ConfigError
 from ocr_ray.progress import LiveFeed
@@ -41,7 +42,7 @@ class TeachingPlan:
     """Resources of each producer."""
     threads: int
     turns: int
-    """Through the samples, in a whole trial."""
+    """Through the samples, of the longest trial there can be; beyond them lie the pictures that train new parts."""
 
     @property
     def on_gpu(self) -> bool:
@@ -122,7 +123,7 @@ def plan_teaching(cfg: RecipeConfig, varied: Iterable[str], live: LiveFeed) -> T
         producers=cfg.teacher.producers or max(1, gpus // 8 if gpu else cores // 4),
         options={"num_cpus": 0.0, "num_gpus": cfg.teacher.gpus_per_producer if gpu else 0.0},
         threads=threads,
-        turns=-(-cfg.optim.epochs * (cfg.data.epoch_size or len(samples)) // len(samples)),
+        turns=NEW_PARTS_EPOCH * (cfg.data.epoch_size or len(samples)) // len(samples),
     )
 
 
