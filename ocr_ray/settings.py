@@ -21,8 +21,8 @@ class SweepConfig:
     plateau_margin."""
     plateau_margin: float = 0.002
     max_failed: float = 0.5
-    """When a larger share of `trials` has failed, no further one is started, and the sweep fails as those that run have
-    ended. `--resume` tries the failed ones again. 1: failures alone never end it."""
+    """When a larger share of `trials` has failed, no further one is started, and the sweep fails when those that run
+    have ended. `--resume` goes on with those that are left, and counts anew. 1: failures alone never end it."""
     searcher: Literal["tpe", "gp", "cmaes", "random", "grid"] = "tpe"
     """`tpe`, `gp`, `cmaes`: Optuna's tree of Parzen estimators, Gaussian process and evolution strategy, which learn
     from trials that have ended. `random`: draws that ignore results. `grid`: every combination, in random order."""

@@ -63,7 +63,7 @@ class Budget(tune.Stopper):
 
     def _failed(self, trials: list[TrialSummary]) -> str:
         failed = [trial for trial in trials if trial.end == "failed"]
-        self._failed_before &= {trial.trial_id for trial in failed}  # a resume tries them again
+        self._failed_before &= {trial.trial_id for trial in failed}  # those that are tried again count
         now = [trial for trial in failed if trial.trial_id not in self._failed_before]
         if len(now) <= self._cfg.max_failed * self._cfg.trials:
             return ""

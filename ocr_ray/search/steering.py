@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 import ray
-from ray.tune import Stopper
+from ray.tune import ResumeConfig, Stopper
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.stopper import NoopStopper
 
@@ -148,6 +148,12 @@ def steered(steering: Steering, saved: Callable[[], None]) -> Iterator[None]:
             state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
             del state["_stopper"]  # of this driver; the one that resumes has its own
             return state
+
+        def resume(self, resume_config: ResumeConfig) -> None:
+            super().resume(resume_config)
+            # That a budget had been spent is written down as if all trials were drawn; the one of now decides anew.
+            self.search_alg._finished = False
+            self._stopper.stop_all()
 
         def step(self) -> None:
             before = _state(self)
