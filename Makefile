@@ -31,7 +31,7 @@ fmt: setup  ## puts the code in shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-faults: setup  ## the tests that kill processes, with a slow one that `make test` leaves out
+faults: setup  ## the tests that kill processes, with the slow ones that `make test` leaves out
 	$(BIN)/python -m pytest tests/faults -m ""
 
 bench: setup  ## ratios of the data path, the step and what Ray adds, as a table; minutes (see benchmarks/README.md)

@@ -101,6 +101,7 @@ def losses(result: SweepResult) -> list[list[dict[str, float]]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_producer_changes_no_number_in_any_trial(cfg: CMLConfig, tmp_path: Path) -> None:
     space = space_from_plain(SPACE, cfg, "space")
     live = LiveFeed(Console(file=io.StringIO()))
