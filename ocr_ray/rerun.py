@@ -15,7 +15,7 @@ from ocr_ray.record import RECORD_FILE, Recorder, RunRecord, changed_code, chang
 from ocr_ray.reports import read_reports
 from ocr_ray.settings import ClusterConfig
 from ocr_ray.tracked import TrackedRuns
-from ocr_ray.tracking import DEVICE
+from ocr_ray.tracking import DEVICE, TOOK_OVER
 from ocr_ray.train import CONFIG_FILE, TrainResult, train
 from ocr_ray.typed import flatten, with_values
 
@@ -51,8 +51,8 @@ def rerun(
     Args: tracking is the store that knows it, by default that of a run here; overrides are `key=value`, e.g. where the
         data lie now; name is the new run's, by default of the old id and the time; other_data lets it train on data
         or weights that are not those of the first time.
-    Raises: RunError when there is no such run, or it is a sweep; DataError when data or weights are others; else as
-        `train`.
+    Raises: RunError when there is no such run, it is a sweep, or it went on from another's weights; DataError when data
+        or weights are others; else as `train`.
     """
     uri = store_uri(tracking, Path(ClusterConfig().storage))
     runs = TrackedRuns(uri)
@@ -62,6 +62,11 @@ def rerun(
         best = [trial.info.run_id for trial in runs.children(run) if trial.data.tags.get("trial_id") == wanted]
         raise RunError(
             f"run {run_id} is a sweep, expected one of its trials" + (f", e.g. its best: {best[0]}" if best else "")
+        )
+    if TOOK_OVER in run.data.tags:
+        raise RunError(
+            f"run {run_id}: went on from the weights of {run.data.tags[TOOK_OVER]} (sweep.scheduler=pbt): its values "
+            "are a schedule, which no single config trains again"
         )
     with tempfile.TemporaryDirectory() as folder:
         first = load_config(runs.download(run_id, CONFIG_FILE, Path(folder)))

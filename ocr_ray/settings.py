@@ -32,10 +32,16 @@ class SweepConfig:
     cannot search so. Absent: hmean alone."""
     latency_side: int = 640
     """The latency is that of one square picture of so many pixels a side, a multiple of 32."""
-    scheduler: Literal["auto", "asha", "median", "none"] = "auto"
+    scheduler: Literal["auto", "asha", "median", "pbt", "none"] = "auto"
     """`asha`: keeps the best 1/reduction_factor at each rung. `median`: stops what lies under the median of others'
     running means. `none`: every trial runs to its end. `auto`: `median` below 16 trials, `asha` from 16 on, `none` with
-    `against`. The first trial, if it is the config itself, is ended by none of them."""
+    `against`. The first trial, if it is the config itself, is ended by none of them. `pbt` ends nothing either: every
+    `perturb_epochs` a trial that does poorly goes on from the weights of one that does well, with values near that
+    one's, so that the winner's values are a schedule."""
+    perturb_epochs: int = 20
+    """Only `pbt` reads it. Each takeover costs the start of a trial's workers."""
+    quantile: float = 0.25
+    """Share of the trials that take over, and of those that are taken over; only `pbt` reads it."""
     grace_epochs: int | None = None
     """No trial is ended before it has reported this many epochs: the first rung. Absent: a third of the epochs under
     `median`, a ninth under `asha`, rounded up to an epoch with an evaluation."""
@@ -63,6 +69,7 @@ class SweepConfig:
             ("trials", self.trials, 1),
             ("grace_epochs", 1 if self.grace_epochs is None else self.grace_epochs, 1),
             ("plateau_trials", 1 if self.plateau_trials is None else self.plateau_trials, 1),
+            ("perturb_epochs", self.perturb_epochs, 1),
             ("reduction_factor", self.reduction_factor, 2),
             ("max_concurrent", 1 if self.max_concurrent is None else self.max_concurrent, 1),
             ("neighbours", 0 if self.neighbours is None else self.neighbours, 0),
@@ -78,6 +85,18 @@ class SweepConfig:
                 raise ConfigError(f"sweep.{key}: expected more than 0, found {limit:g}")
         if not 0 <= self.plateau_margin < 1:
             raise ConfigError(f"sweep.plateau_margin: expected 0 to 1, found {self.plateau_margin:g}")
+        if not 0 < self.quantile <= 0.5:
+            raise ConfigError(f"sweep.quantile: expected more than 0 and at most 0.5, found {self.quantile:g}")
+        if self.scheduler == "pbt" and self.searcher not in ("random", "grid"):
+            raise ConfigError(
+                f"sweep.searcher: expected random or grid with sweep.scheduler=pbt, found {self.searcher}: a "
+                "population proposes values itself, beyond those that it begins with"
+            )
+        if self.scheduler == "pbt" and self.confirm:
+            raise ConfigError(
+                f"sweep.confirm: expected 0 with sweep.scheduler=pbt, found {self.confirm}: what wins there is a "
+                "schedule of values, which no single config trains again"
+            )
         if not 0 <= self.max_failed <= 1:
             raise ConfigError(f"sweep.max_failed: expected 0 to 1, found {self.max_failed:g}")
         if self.latency_side % 32:

@@ -36,6 +36,8 @@ USED_CONFIG = "config"
 """Key of a report that holds, as JSON, the flat config which the worker built with."""
 DEVICE = "device"
 """Key of a report, and a run's tag: what computed."""
+TOOK_OVER = "took_over"
+"""A run's tag: the trial whose weights it went on from last, and at which epoch; only in a population."""
 IMAGES = "val.images"
 """Key of a report: files with what was found on pictures of val, which become the run's images."""
 IMAGES_FOLDER = "images"
@@ -89,6 +91,14 @@ class TrackedRun:
                 self._step = step
 
         self._write("metrics", write)
+
+    def back_to(self, step: int) -> None:
+        """The run left its own way, and goes on another from that epoch on: what it then says is written as well."""
+
+        def write(client: "MlflowClient", run_id: str) -> None:
+            self._step = min(self._step, step)
+
+        self._write("way back", write)
 
     def finals(self, metrics: Mapping[str, float]) -> None:
         """Figures of the run as a whole, which belong to no epoch; written at step 0 whatever was written before."""

@@ -157,15 +157,16 @@ def build_trainer(
     stage: str = "",
     label: str = "",
     teaching: Teaching | None = None,
+    donor: str = "",
 ) -> ray.train.torch.TorchTrainer:
     """A trainer whose run lives in `storage / name`; one of the same name goes on from its last checkpoint.
 
     Args: feed takes rank 0's `ProgressEvent`s under `label` (by default `name`) and `stage`; teaching is where a CML
-        run reads its teacher's answers.
+        run reads its teacher's answers; donor is the folder of another run's checkpoint that this one goes on from.
     """
     return ray.train.torch.TorchTrainer(
         train_worker,
-        train_loop_config=arguments_for(cfg, storage / name, label or name, stage, feed, teaching),
+        train_loop_config=arguments_for(cfg, storage / name, label or name, stage, feed, teaching, donor),
         torch_config=ray.train.torch.TorchConfig(),  # NCCL where workers have GPUs, gloo elsewhere
         scaling_config=scaling(cfg),
         # Type checkers see the first generation of these classes, runs get the second.

@@ -29,6 +29,7 @@ from ocr_ray.search.history import ranks_of
 from ocr_ray.search.loop import TuneLoop
 from ocr_ray.search.notes import device_hours_of
 from ocr_ray.search.placement import check_state_api, room_for_trials
+from ocr_ray.search.population import check_population, must_run_at_once
 from ocr_ray.search.schedulers import stopping, stopping_notes
 from ocr_ray.search.searchers import searcher_notes
 from ocr_ray.search.student import check_start_fits
@@ -71,6 +72,8 @@ def sweep(
     cfg = with_paths_resolved(with_values(cfg, space.fixed, space.source), Path.cwd())
     first = first_trials(cfg, space)
     cfg = with_values(cfg, {"sweep.trials": first.trials}, "grid")
+    if cfg.sweep.scheduler == "pbt":
+        check_population(cfg, space)
     storage = Path(cfg.ray.storage)
     name = name or f"sweep-{cfg.recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = storage / name
@@ -92,7 +95,7 @@ def sweep(
         rule = stopping(cfg.sweep, cfg.optim.epochs, cfg.eval.every_epochs)
         for line in (*first.notes, *searcher_notes(cfg.sweep, space), *stopping_notes(cfg, rule)):
             live.say(line)
-        need = disk_need(built.model, cfg.sweep.trials - len(book.trials), at_once)
+        need = disk_need(built.model, cfg.sweep.trials - len(book.trials), at_once, rule.rule == "pbt")
         must_have_room(folder, need)
         recorder = Recorder()
         record = recorder.of(cfg)
@@ -209,6 +212,8 @@ def _trials_at_once(cfg: RecipeConfig, live: LiveFeed, plan: TeachingPlan | None
     room = room_for_trials(cfg.ray.num_workers, worker_resources(cfg), beside)
     check_state_api()
     at_once = min(room, cfg.sweep.trials, cfg.sweep.max_concurrent or room)
+    if cfg.sweep.scheduler == "pbt":
+        must_run_at_once(cfg.sweep.trials, at_once)
     live.say(
         f"sweep: {cfg.sweep.trials} trials, {at_once} at a time" + (f" (room for {room})" if room > at_once else "")
     )

@@ -17,6 +17,7 @@ from ray.util.queue import Full, Queue
 from ocr_ray import errors
 from ocr_ray.config import CMLConfig, RecipeConfig, config_digest, recipe_from_plain
 from ocr_ray.data.labels import data_digest
+from ocr_ray.donors import INHERITED, checkpoint_of, heir_of, inherit_best, mark_heir
 from ocr_ray.engine.best import BEST_FOLDER, keep_best
 from ocr_ray.engine.checkpoint import RunState, load_checkpoint, save_checkpoint
 from ocr_ray.engine.loop import EpochReport, Training, fit
@@ -59,13 +60,21 @@ class WorkerArguments:
     """Takes rank 0's `ProgressEvent`s."""
     teaching: Teaching | None = None
     """Where a CML trial reads its teacher's answers; None: it has the teacher itself."""
+    donor: str = ""
+    """Folder of another trial's `Donor`, from which the run goes on unless it has already."""
 
 
 def arguments_for(
-    cfg: RecipeConfig, folder: Path, name: str, stage: str, feed: Queue | None, teaching: Teaching | None
+    cfg: RecipeConfig,
+    folder: Path,
+    name: str,
+    stage: str,
+    feed: Queue | None,
+    teaching: Teaching | None,
+    donor: str = "",
 ) -> dict[str, Any]:
     """The `train_loop_config` of a run."""
-    return vars(WorkerArguments(to_plain(cfg), str(folder), name, stage, feed, teaching))
+    return vars(WorkerArguments(to_plain(cfg), str(folder), name, stage, feed, teaching, donor))
 
 
 def train_worker(plain: dict[str, Any]) -> None:
@@ -118,11 +127,7 @@ def _train(arguments: WorkerArguments, rank: int, world_size: int) -> None:
         sketches = Sketches(folder, training.val[::world_size], cfg.optim.epochs, cfg.tracking.pictures)
         training = dataclasses.replace(training, on_image=sketches.see)
     optimizer = build_adam([p for p in training.model.parameters() if p.requires_grad], cfg.optim)
-    state = RunState()
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as at:
-            state = load_checkpoint(Path(at), training.model, optimizer)
+    state, inherited = _begin(arguments, cfg, training, optimizer, rank)
     used = json.dumps(flatten(cfg))  # read back from what this worker built with, for whoever writes it down
     metadata = checkpoint_metadata(cfg)
     named: set[str] = set()
@@ -142,6 +147,8 @@ def _train(arguments: WorkerArguments, rank: int, world_size: int) -> None:
             drawn = sketches.draw(better_student(training, epoch)[0], epoch.state.epoch, epoch.best)
             metrics[IMAGES] = [str(path) for path in drawn]
         metrics["config"] = used
+        if inherited:
+            metrics[INHERITED] = inherited
         metrics[DEVICE] = device_name(training.device)
         metrics[FAILED_PICTURES] = [failure for failure in dict.fromkeys(epoch.failures) if failure not in named]
         named.update(epoch.failures)
@@ -153,9 +160,36 @@ def _train(arguments: WorkerArguments, rank: int, world_size: int) -> None:
         signs.send("training", epoch.state.epoch, 0, epoch.metrics["loss.total"], hmean)
         with tempfile.TemporaryDirectory(prefix="ocr_ray_checkpoint_") as at:
             save_checkpoint(Path(at), training.model, epoch.optimizer, epoch.state, metadata)
+            mark_heir(Path(at), inherited)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(at))
 
     fit(training, optimizer, state, report, signs.on_step)
+
+
+def _begin(
+    arguments: WorkerArguments, cfg: RecipeConfig, training: Training, optimizer: torch.optim.Optimizer, rank: int
+) -> tuple[RunState, str]:
+    """Puts back the run's last checkpoint, or that of a donor from which it has not gone on yet.
+
+    Returns: where the run stands, and the name of the donor from which it went on last; empty where there was none.
+    """
+    state, inherited = RunState(), ""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as at:
+            state, inherited = load_checkpoint(Path(at), training.model, optimizer), heir_of(Path(at))
+    donor = Path(arguments.donor)
+    if not arguments.donor or donor.name == inherited:
+        return state, inherited
+    taken = load_checkpoint(checkpoint_of(donor), training.model, optimizer)
+    for group in optimizer.param_groups:
+        group["weight_decay"] = cfg.optim.weight_decay  # the donor's came with its state; the rate is set at each step
+    if state.best_hmean > taken.best_hmean:  # what the run had found by itself stays its best
+        best = {key: getattr(state, key) for key in ("best_hmean", "best_epoch", "best_keep")}
+        taken = dataclasses.replace(taken, **best)
+    elif rank == 0:
+        inherit_best(donor, Path(arguments.folder))
+    return taken, donor.name
 
 
 def device_name(device: torch.device) -> str:

@@ -37,9 +37,9 @@ def candidates_of(trials: Sequence[TrialSummary], own: Mapping[str, Scalar], cou
 
 
 def default_trial(trials: Sequence[TrialSummary], space: SearchSpace, cfg: RecipeConfig) -> TrialSummary | None:
-    """The trial that had the config's own values and has weights to show, if there is one."""
+    """The trial that had the config's own values all along and has weights to show, if there is one."""
     own = own_values(space, cfg)
-    return next((t for t in trials if t.best and without_seed(t.values) == without_seed(own)), None)
+    return next((t for t in trials if t.best and not t.took_over and without_seed(t.values) == without_seed(own)), None)
 
 
 def own_values(space: SearchSpace, cfg: RecipeConfig) -> dict[str, Scalar]:

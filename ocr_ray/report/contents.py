@@ -20,6 +20,8 @@ class Epoch:
 
     number: int
     metrics: Mapping[str, float]
+    values: Mapping[str, Scalar] = field(default_factory=dict)
+    """In a population: what the knobs were in this epoch."""
 
     @property
     def hmean(self) -> float | None:
@@ -70,6 +72,8 @@ class Trial:
     """Of its student."""
     latency_ms: float | None = None
     """Of its student, on one CPU thread; None where it was not measured."""
+    took_over: str = ""
+    """In a population: whose weights it went on from last; its values are then the last ones of a schedule."""
 
     @property
     def keep(self) -> float | None:
@@ -300,10 +304,19 @@ class Sweep:
         return tuple(t for _, t in sorted(front, key=lambda f: (f[0], f[1].number)))
 
     @property
+    def is_population(self) -> bool:
+        """Whether trials took one another's weights over, with values that changed on the way."""
+        return self.config.get("sweep.scheduler") == "pbt"
+
+    @property
     def control(self) -> Trial | None:
         """The trial of the config's own values, where the sweep holds one."""
         for trial in self.trials:
-            if trial.values and all(same(self.config.get(key), value) for key, value in trial.values.items()):
+            if (
+                trial.values
+                and not trial.took_over
+                and all(same(self.config.get(key), value) for key, value in trial.values.items())
+            ):
                 return trial
         return None
 

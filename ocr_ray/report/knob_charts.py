@@ -74,6 +74,37 @@ def importance_chart(found: Importance) -> Chart | None:
     return chart("importance", says, drawn, 120 + 58 * len(keys))
 
 
+def schedules(sweep: Sweep) -> tuple[Chart, ...]:
+    """Of a population: each knob's value by epoch, a line for each trial."""
+    found = [_schedule(sweep, knob, i) for i, knob in enumerate(sweep.knobs)]
+    return tuple(chart for chart in found if chart is not None)
+
+
+def _schedule(sweep: Sweep, knob: Knob, index: int) -> Chart | None:
+    points = {t.number: [(e.number, e.values[knob.key]) for e in t.curve if knob.key in e.values] for t in sweep.trials}
+    traces = [
+        go.Scatter(
+            x=[epoch for epoch, _ in points[trial.number]],
+            y=[value for _, value in points[trial.number]],
+            mode="lines",
+            name=look.name,
+            legendgroup=look.name,
+            showlegend=i == 0,
+            opacity=look.opacity,
+            line={"color": look.colour, "width": look.width, "dash": look.dash, "shape": "hv"},
+            **hover([lines(f"<b>{trial.name}</b>", plain(f"epoch {e}: {short(v)}")) for e, v in points[trial.number]]),
+        )
+        for look, trials in by_look(sweep, [t for t in sweep.trials if points[t.number]])
+        for i, trial in enumerate(trials)
+    ]
+    if not traces:
+        return None
+    drawn = figure(traces, "epoch", knob.key)
+    if knob.is_log:
+        drawn.update_yaxes(type="log", tickvals=log_ticks(knob), ticktext=[f"{tick:g}" for tick in log_ticks(knob)])
+    return chart(f"schedule-{index}", f"{knob.key} by epoch, a line for each trial.", drawn, 280)
+
+
 def slices(sweep: Sweep) -> tuple[Chart, ...]:
     """Hmean by each knob's value, a small chart each."""
     return tuple(

@@ -40,6 +40,7 @@ def page_of(sweep: Sweep) -> Page:
         _tested(sweep),
         _pareto(sweep),
         _importance(sweep),
+        _schedules(sweep),
         _slices(sweep),
         _parallel(sweep),
         _cost(sweep),
@@ -62,7 +63,10 @@ def _about(sweep: Sweep) -> str:
     parts = [f"recipe {config['recipe']}"] if config.get("recipe") else []
     parts += [f"{sweep.epochs} epochs a trial"] if sweep.epochs else []
     parts += [f"searcher {config['sweep.searcher']}"] if config.get("sweep.searcher") else []
-    parts += [f"early stopping {config['sweep.scheduler']}"] if config.get("sweep.scheduler") else []
+    if sweep.is_population:
+        parts.append("population based training")
+    elif config.get("sweep.scheduler"):
+        parts.append(f"early stopping {config['sweep.scheduler']}")
     val = config.get("data.val")
     if val:
         files = val if isinstance(val, list) else [val]
@@ -134,7 +138,7 @@ def _pareto(sweep: Sweep) -> Section | None:
 
 
 def _importance(sweep: Sweep) -> Section | None:
-    if not sweep.compared or len(sweep.knobs) < 2:
+    if not sweep.compared or len(sweep.knobs) < 2 or sweep.is_population:
         return None
     found = importance(sweep)
     drawn = knob_charts.importance_chart(found)
@@ -163,8 +167,19 @@ def _which(found: Importance) -> str:
     return f"Beyond what chance gives over {found.trials} trials: {said}."
 
 
+def _schedules(sweep: Sweep) -> Section | None:
+    drawn = knob_charts.schedules(sweep)
+    if not drawn:
+        return None
+    lead = (
+        "What each trial trained with, epoch by epoch. Where a line jumps the trial had gone on from the weights of a "
+        "better one, with values near that one's; which of them made it better, no trial shows by itself."
+    )
+    return Section("schedules", "Values on the way", lead, (Charts(drawn),))
+
+
 def _slices(sweep: Sweep) -> Section | None:
-    drawn = knob_charts.slices(sweep)
+    drawn = () if sweep.is_population else knob_charts.slices(sweep)
     if not drawn or len(sweep.compared) < 2:
         return None
     lead = "Each trial's best hmean by the value of one knob; the others differ as well."
@@ -172,7 +187,7 @@ def _slices(sweep: Sweep) -> Section | None:
 
 
 def _parallel(sweep: Sweep) -> Section | None:
-    drawn = knob_charts.parallel_coordinates(sweep)
+    drawn = None if sweep.is_population else knob_charts.parallel_coordinates(sweep)
     if drawn is None:
         return None
     lead = "A line for each trial; the better quarter stands out. Point at a line for its values."
@@ -205,7 +220,7 @@ def _trials(sweep: Sweep) -> Section | None:
     if not sweep.trials:
         return None
     keys = [knob.key for knob in sweep.knobs]
-    reasons = any(t.reason for t in sweep.trials)
+    reasons, takeovers = any(t.reason for t in sweep.trials), any(t.took_over for t in sweep.trials)
     more: list[tuple[str, Callable[[Trial], float | None], str]] = [
         ("hmean on keep", lambda t: t.keep, ".4f"),
         ("parameters", lambda t: t.parameters, ",.0f"),
@@ -222,6 +237,7 @@ def _trials(sweep: Sweep) -> Section | None:
                 *(_value(t.values.get(key)) for key in keys),
                 Cell(f"{t.epochs}", t.epochs),
                 Cell(end_of(t, sweep.epochs)),
+                *((Cell(t.took_over),) if takeovers else ()),
                 *((Cell(t.reason),) if reasons else ()),
                 Cell(hours(sweep.device_hours(t)), sweep.device_hours(t)),
             ),
@@ -229,7 +245,12 @@ def _trials(sweep: Sweep) -> Section | None:
         )
         for t in sweep.trials
     )
-    last = ("epochs", "end", *(("reason",) if reasons else ()), "device time")
+    last = (
+        *("epochs", "end"),
+        *(("went on from",) if takeovers else ()),
+        *(("reason",) if reasons else ()),
+        "device time",
+    )
     columns = ("trial", "hmean", *(name for name, *_ in more), *keys, *last)
     lead = "A click on a column's head sorts by it. The winner is marked ★, the config's own values ◆."
     return Section("trials", "All trials", lead, (Table("trials-table", columns, rows),))
@@ -257,8 +278,9 @@ def _again(sweep: Sweep) -> Section | None:
         return None
     blocks: list[Block] = []
     if winner is not None:
-        typed = [f"{key}={_typed(value)}" for key, value in winner.values.items() if value is not None]
-        blocks.append(Code("Train the winner again", _command("ocr-ray train", str(config), *typed)))
+        if not winner.took_over:
+            typed = [f"{key}={_typed(value)}" for key, value in winner.values.items() if value is not None]
+            blocks.append(Code("Train the winner again", _command("ocr-ray train", str(config), *typed)))
         val = sweep.config.get("data.val")
         if winner.weights is not None and val:
             labels = val if isinstance(val, list) else [val]

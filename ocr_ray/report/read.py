@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ocr_ray.report.contents import (
     is_number,
     knob,
 )
-from ocr_ray.reports import read_reports
+from ocr_ray.reports import USED_CONFIG, read_reports
 from ocr_ray.search.trials import TRIALS_FILE
 from ocr_ray.typed import read_yaml
 
@@ -66,7 +66,8 @@ def read_sweep(folder: Path) -> Sweep:
     if not isinstance(book, dict) or not isinstance(book.get("trials"), list):
         raise RunError(f"{folder / TRIALS_FILE}: expected the books of a sweep")
     config = flat(read_yaml(folder / CONFIG_FILE, "a config")) if (folder / CONFIG_FILE).exists() else {}
-    trials = tuple(sorted((_trial(t, folder) for t in book["trials"]), key=lambda t: t.number))
+    is_population = config.get("sweep.scheduler") == "pbt"
+    trials = tuple(sorted((_trial(t, folder, is_population) for t in book["trials"]), key=lambda t: t.number))
     keys = dict.fromkeys(key for t in trials for key in t.values)
     identity = book.get("identity")
     drawn = identity if isinstance(identity, dict) else {}
@@ -105,11 +106,13 @@ def _json(path: Path) -> Any:
         raise RunError(f"{path}: cannot be read: {in_one_line(e)}") from e
 
 
-def _trial(plain: Mapping[str, Any], folder: Path) -> Trial:
+def _trial(plain: Mapping[str, Any], folder: Path, is_population: bool) -> Trial:
     trial_id = str(plain["trial_id"])
     run = folder / TRIALS_FOLDER / trial_id
     reports = read_reports(run)
-    curve = tuple(Epoch(int(report["epoch"]), numbers(report)) for report in reports)
+    values = dict(plain.get("values") or {})
+    scheduled = values if is_population else ()
+    curve = tuple(Epoch(int(report["epoch"]), numbers(report), _used(report, scheduled)) for report in reports)
     hmean = plain.get("hmean")
     # The sweep may have been moved or copied since; its own folder then holds them.
     weights = next((p for p in (Path(str(plain.get("best") or "")), run / WEIGHTS) if p.is_file()), None)
@@ -117,7 +120,7 @@ def _trial(plain: Mapping[str, Any], folder: Path) -> Trial:
     return Trial(
         number=int(plain["number"]),
         trial_id=trial_id,
-        values=dict(plain.get("values") or {}),
+        values=values,
         epochs=int(plain.get("epochs") or 0),
         hmean=float(hmean) if is_number(hmean) and math.isfinite(hmean) else None,
         end=str(plain.get("end") or "running"),
@@ -127,8 +130,15 @@ def _trial(plain: Mapping[str, Any], folder: Path) -> Trial:
         weights=weights,
         per_image=_per_image(weights.parent / PER_IMAGE) if weights is not None else (),
         device_hours=float(hours) if is_number(hours) else None,
+        took_over=str(plain.get("took_over") or ""),
         **{key: float(plain[key]) for key in ("parameters", "latency_ms") if is_number(plain.get(key))},
     )
+
+
+def _used(report: Mapping[str, Any], keys: Collection[str]) -> dict[str, Scalar]:
+    """What the worker says that it trained with, of these keys."""
+    used = json.loads(report[USED_CONFIG]) if keys and USED_CONFIG in report else {}
+    return {key: used[key] for key in keys if key in used}
 
 
 def _tested(folder: Path) -> tuple[tuple[str, float, int], ...]:

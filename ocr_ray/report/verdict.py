@@ -50,11 +50,16 @@ def headline(sweep: Sweep) -> Headline:
             f"That is {abs(difference):.4f} {more} the weights that training started from ({start:.4f})"
             + ("; keep those, or try a lower optim.lr." if below else ".")
         )
-    if len(sweep.compared) > 1:
+    if winner.took_over:
+        details.append(
+            f"It went on from the weights of {winner.took_over}: its values are a schedule, which no single config "
+            "trains again."
+        )
+    elif len(sweep.compared) > 1:
+        again = "" if sweep.is_population else " sweep.confirm=3 trains the best ones again."
         details.append(
             f"Whether {'that is more than luck' if control is not winner else 'that is bad luck of the others'} is not "
-            f"known: every trial was trained once, and the best of {len(sweep.compared)} is partly the luckiest. "
-            "sweep.confirm=3 trains the best ones again."
+            f"known: every trial was trained once, and the best of {len(sweep.compared)} is partly the luckiest.{again}"
         )
     return Headline(text, tuple(details), "warning" if below else "neutral")
 

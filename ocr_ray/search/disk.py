@@ -11,6 +11,8 @@ from ocr_ray.train import CHECKPOINTS_KEPT
 
 BEST_FILES = 2
 """The better student's file: in the trial's folder, and in MLflow."""
+DONORS = 3
+"""Of a trial in a population: the newest one, one that another goes on from, and one that is being written."""
 PICTURES = 4 * 2**20
 """Of a trial's drawings, twice; they take less."""
 
@@ -33,11 +35,13 @@ class DiskNeed:
         return self.trials * self.each + min(self.at_once, self.trials) * self.checkpoint
 
 
-def disk_need(model: Single | DMLPair | CMLTriple, trials: int, at_once: int) -> DiskNeed:
+def disk_need(model: Single | DMLPair | CMLTriple, trials: int, at_once: int, is_population: bool = False) -> DiskNeed:
     """For trials of such a model."""
     checkpoint = checkpoint_bytes(model)
     student = max(sum(p.nbytes for p in net.state_dict().values()) for net in model.students().values())
     each = CHECKPOINTS_KEPT * checkpoint + BEST_FILES * student + PICTURES
+    if is_population:
+        each += DONORS * (checkpoint + student)
     return DiskNeed(trials, each, checkpoint, at_once)
 
 

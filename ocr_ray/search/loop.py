@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from ray.tune.stopper import CombinedStopper
 from ray.util.queue import Empty, Queue
 
 from ocr_ray.config import RecipeConfig
+from ocr_ray.donors import drop_all
 from ocr_ray.errors import RunError
 from ocr_ray.prestart import fill_up
 from ocr_ray.progress import LiveFeed
@@ -28,6 +30,7 @@ from ocr_ray.search.first import FirstTrials
 from ocr_ray.search.history import past_reports
 from ocr_ray.search.notes import TrialNotes
 from ocr_ray.search.placement import TRIAL_CPU
+from ocr_ray.search.population import DonorKeeper, Population
 from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.schedulers import Stopping, build_scheduler
 from ocr_ray.search.searchers import build_searcher
@@ -79,16 +82,27 @@ class TuneLoop:
         def config_of(values: Mapping[str, Any]) -> RecipeConfig:
             return with_values(self.cfg, self.space.settled(values), "trial")
 
+        is_population = rule.rule == "pbt"
         left = self.cfg.sweep.trials - sum(trial.end != "running" for trial in self.book.trials)
         reserve = Reserve(left, lambda: fill_up(self.cfg.ray.num_workers, worker_resources(self.cfg)))
         study = study_with(earlier.trials, self.space) if earlier.trials else None
         searcher = build_searcher(self.cfg.sweep, first.points, at_once, study)
         search = SearchGenerator(searcher) if isinstance(searcher, Searcher) else searcher  # as Tune itself would
-        scheduler = build_scheduler(rule, first.control, past_reports(self.folder, self.book))
+        past = past_reports(self.folder, self.book)
+        scheduler = (
+            Population(self.cfg, self.space, past) if is_population else build_scheduler(rule, first.control, past)
+        )
         workers = self.cfg.ray.num_workers
         budget = Budget(self.cfg.sweep, self.book, self.stopwatch, lambda: watch.device_hours(), search)
         notes = TrialNotes(
-            self.folder, config_of, self.recorder, scheduler, workers, self.teaching, lambda: budget.reason
+            self.folder,
+            config_of,
+            self.recorder,
+            scheduler,
+            workers,
+            self.teaching,
+            lambda: budget.reason,
+            self.space.varied if is_population else (),
         )
         steering = Steering(self.folder, self.book, self.live.say, at_once=lambda: self.tracker.end_open_runs("KILLED"))
         watch = SweepWatch(
@@ -102,6 +116,7 @@ class TuneLoop:
             reserve,
             self.teaching,
             steering,
+            DonorKeeper(self.folder),
         )
         if resume:
             watch.close_unwritten()
@@ -159,6 +174,7 @@ class TuneLoop:
         watch.close_lost()
         if budget.too_many_failed:
             raise RunError(f"{self.folder.name}: {budget.too_many_failed}")
+        drop_all(self.folder)
         best = best_trial(self.book.trials)
         if best is not None and not best.hmean:
             self.live.say(f"val: no trial found anything; the best one: {watch.diagnosis_of(best.trial_id)}")
@@ -242,7 +258,10 @@ def _quiet_tune(folder: Path) -> Iterator[None]:
     logger.addHandler(handler)
     logger.propagate, before = False, logger.propagate
     try:
-        yield
+        with warnings.catch_warnings():
+            # Of a population: by processes that are used again, which ours never are.
+            warnings.filterwarnings("ignore", message="Consider boosting PBT")
+            yield
     finally:
         logger.removeHandler(handler)
         logger.propagate = before

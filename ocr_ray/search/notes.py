@@ -1,6 +1,7 @@
 """What is written down of each trial beside what its worker reports: its record, its cost, its rung, its end."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ocr_ray.config import RecipeConfig, to_yaml
 from ocr_ray.errors import UserError
 from ocr_ray.files import write_text
 from ocr_ray.record import RECORD_FILE, Recorder
+from ocr_ray.reports import USED_CONFIG
 from ocr_ray.search.rungs import rung_reached, rungs_of, why_ended
 from ocr_ray.search.trial import train_folder
 from ocr_ray.search.trials import TrialSummary
@@ -31,7 +33,8 @@ class TrialNotes:
     """Of one sweep's trials.
 
     Args: folder is the sweep's; config_of gives the whole config of a trial from the values that it drew; recorder has
-        made the sweep's own record, so that its trials' cost nothing; budget says why the sweep was ended, or nothing.
+        made the sweep's own record, so that its trials' cost nothing; budget says why the sweep was ended, or nothing;
+        scheduled are keys whose values change within a trial, so that each epoch's are written down.
     """
 
     def __init__(
@@ -43,10 +46,12 @@ class TrialNotes:
         workers: int,
         teaching: Teaching | None,
         budget: Callable[[], str],
+        scheduled: Sequence[str] = (),
     ) -> None:
         self._folder, self._config_of, self._recorder = folder, config_of, recorder
         self._scheduler, self._rungs = scheduler, rungs_of(scheduler)
         self._workers, self._teaching, self._budget = workers, teaching, budget
+        self._scheduled = scheduled
 
     def start(
         self,
@@ -76,16 +81,19 @@ class TrialNotes:
         return run
 
     def with_cost(self, report: Mapping[str, Any], trial: TrialSummary | None) -> dict[str, Any]:
-        """The report of an epoch, with what the trial has cost and saved up to now.
+        """The report of an epoch as its MLflow run takes it, with what the trial has cost and saved up to now.
 
         Without `trial` it is one of an earlier attempt, of whose cost only the epoch's own is known.
         """
         more: dict[str, float] = device_hours(report, self._workers, trial.seconds if trial else None)
+        if self._scheduled:
+            used = json.loads(report[USED_CONFIG])
+            more |= {f"value.{key}": used[key] for key in self._scheduled}
         if self._rungs:
             more[RUNG] = rung_reached(self._rungs, int(report["epoch"]))
         if trial is not None and self._teaching is not None:
             more |= self._teaching.metrics_of(trial.trial_id)
-        return {**report, **more}
+        return {**report, **more, "config": report[USED_CONFIG]}
 
     def device_hours(self, trials: list[TrialSummary]) -> float:
         """`device_hours_of` these trials."""

@@ -8,6 +8,8 @@ two and took two up again from their checkpoints, no epoch lost or doubled. But 
 proposed, and a paused one counts as one of those that run at a time. So of six trials, two at a time, each was alone
 in its bracket when it came to the rung, and all six ran to their end. Proposing all of a bracket at once would leave a
 searcher nothing to learn from, and its brackets do not survive the driver. ASHA is the same rule without the waiting.
+
+Population based training ends nothing, and has a file of its own, `search/population.py`.
 """
 
 import math
@@ -29,7 +31,7 @@ HALVES_FROM = 16
 NEVER = math.inf
 """Epochs after which the median rule may pause a trial that has no others to compare with: its processes would end."""
 
-Rule = Literal["asha", "median", "none"]
+Rule = Literal["asha", "median", "pbt", "none"]
 
 first_come: Callable[[], TrialScheduler] = FIFOScheduler
 
@@ -48,12 +50,15 @@ class Stopping:
     @property
     def ends_early(self) -> bool:
         """Whether a trial can be ended before its last epoch."""
-        return self.rule != "none" and self.first < self.epochs
+        return self.rule in ("asha", "median") and self.first < self.epochs
 
     @property
     def rungs(self) -> tuple[int, ...]:
         """Epochs at which the rule compares trials, before the last one. The median rule does so at each evaluation;
-        the first of them and its doubles stand for all. `none`: where `asha` would have."""
+        the first of them and its doubles stand for all. `none`: where `asha` would have. `pbt`: none, since the weights
+        of an early hmean may not be those of the final one."""
+        if self.rule == "pbt":
+            return ()
         factor = 2 if self.rule == "median" else self.factor
         rungs, at = [], self.first
         while at < self.epochs:
@@ -71,7 +76,7 @@ class Stopping:
                 return f"stopping: asha keeps the best 1/{self.factor} at epoch {rungs} of {self.epochs}"
             case "median":
                 return f"stopping: median, from epoch {self.first} of {self.epochs} on"
-            case "none":
+            case "pbt" | "none":
                 raise AssertionError("ends nothing early")
             case _:
                 assert_never(self.rule)
@@ -95,6 +100,12 @@ def stopping(cfg: SweepConfig, epochs: int, every_epochs: int) -> Stopping:
 
 def stopping_notes(cfg: RecipeConfig, rule: Stopping) -> list[str]:
     """What a person reads as the sweep starts, one line each."""
+    if rule.rule == "pbt":
+        share = f"{cfg.sweep.quantile:.0%}"
+        return [
+            f"population: every {cfg.sweep.perturb_epochs} of {rule.epochs} epochs the worst {share} of the trials go "
+            f"on from the weights of the best {share}, with values near theirs; each runs to its end"
+        ]
     notes = [rule.one_line()]
     if cfg.sweep.against is not None:
         notes[0] += f", since hmean is weighed against {cfg.sweep.against}"
@@ -144,7 +155,7 @@ def build_scheduler(
                 min_time_slice=NEVER,  # type: ignore[arg-type]  # says int, compares
             )
             return Judge(median, control, past)
-        case "none":
+        case "pbt" | "none":
             return first_come()
         case _:
             assert_never(stopping.rule)

@@ -18,6 +18,7 @@ from typing import Any
 import ray
 from ray.tune import ResumeConfig, Stopper
 from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
 from ray.tune.stopper import NoopStopper
 
 from ocr_ray.search import requests
@@ -62,7 +63,7 @@ class Steering(Stopper):
 
     def trial_starts(self, trial_id: str) -> None:
         """It starts, or starts again. One that had ended, as the books say and Tune did not hear, ends again."""
-        self._training.discard(trial_id)
+        self.trial_ended(trial_id)  # of one that starts again no report is under way any more
         known = self._book.of(trial_id)
         if known is not None and known.end in ("finished", "stopped early", "stopped by hand"):
             self._ended_before.add(trial_id)
@@ -137,7 +138,7 @@ class Steering(Stopper):
 @contextlib.contextmanager
 def steered(steering: Steering, saved: Callable[[], None]) -> Iterator[None]:
     """While the block runs, `tune.run` asks `steering` between two steps, and writes its state down with each trial
-    that is drawn or ends, after which it calls `saved`.
+    that is drawn, is to take over another, or ends, after which it calls `saved`.
 
     Tune itself does so every ten seconds: a driver killed in between would draw a trial a second time, or go on with
     one that had ended. Its loop is made inside `tune.run`, which takes the class from its module.
@@ -170,8 +171,8 @@ def steered(steering: Steering, saved: Callable[[], None]) -> Iterator[None]:
                         ray.kill(trial.temporary_state.ray_actor)
                 raise
 
-    def _state(controller: TuneController) -> dict[str, bool]:
-        return {trial.trial_id: trial.is_finished() for trial in controller.get_trials()}
+    def _state(controller: TuneController) -> dict[str, tuple[bool, bool]]:
+        return {t.trial_id: (t.is_finished(), t.status == Trial.PAUSED) for t in controller.get_trials()}
 
     module: Any = importlib.import_module("ray.tune.tune")
     before, module.TuneController = module.TuneController, Steered

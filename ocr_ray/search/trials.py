@@ -44,6 +44,9 @@ class TrialSummary:
     """Of its student; None before the first report."""
     latency_ms: float | None = None
     """Of its student, on one CPU thread; None where it was not measured."""
+    took_over: str = ""
+    """In a population: whose weights it went on from last, e.g. `trial 1 at epoch 40`; its values are then the last of
+    a schedule."""
 
     def cost(self, against: Against) -> float | None:
         """What its hmean is weighed against."""
@@ -174,7 +177,7 @@ def trials_table(
 
 def _end(trial: TrialSummary, alive: bool, asked: bool) -> str:
     if trial.end != "running":
-        return trial.end
+        return trial.end + (f", from {trial.took_over}" if trial.took_over else "")
     words = "interrupted" if not alive else "running" if trial.epochs else "starting"
     return words + (", to be stopped" if asked else "")
 

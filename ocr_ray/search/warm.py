@@ -22,6 +22,7 @@ from ocr_ray.record import RunRecord
 from ocr_ray.search.trial import OBJECTIVE
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.tracked import TrackedRuns
+from ocr_ray.tracking import TOOK_OVER
 from ocr_ray.train import LEDGER_FILE
 from ocr_ray.typed import flatten
 
@@ -147,6 +148,8 @@ def _other_inputs(tags: Mapping[str, str], record: RunRecord) -> str:
 def _compatible(child: "Run", cfg: RecipeConfig, space: SearchSpace) -> EarlierTrial | str:
     """The trial, or why it is not taken."""
     end, hmean = child.data.tags.get("end", "not ended"), child.data.metrics.get(OBJECTIVE)
+    if TOOK_OVER in child.data.tags:
+        return "went on from the weights of another trial"
     if end != "finished" or hmean is None:
         return end if end != "finished" else "no hmean"
     params = child.data.params

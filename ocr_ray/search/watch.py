@@ -10,20 +10,22 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
+from ocr_ray.donors import INHERITED, Donor
 from ocr_ray.engine.loop import KEPT
 from ocr_ray.progress import LiveFeed, Phase, ProgressEvent
-from ocr_ray.reports import read_reports
+from ocr_ray.reports import USED_CONFIG, read_reports
 from ocr_ray.search import requests
 from ocr_ray.search.notes import TrialNotes
+from ocr_ray.search.population import DonorKeeper
 from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.steering import Steering
 from ocr_ray.search.student import LATENCY, PARAMETERS
-from ocr_ray.search.trial import FAILED, OBJECTIVE, USED_CONFIG, plain_value, train_folder
+from ocr_ray.search.trial import FAILED, OBJECTIVE, plain_value, train_folder
 from ocr_ray.search.trials import End, TrialBook, TrialSummary, best_trial
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.stopwatch import DEVICE_HOURS
 from ocr_ray.teaching.sharing import Teaching
-from ocr_ray.tracking import TrackedRun, Tracker
+from ocr_ray.tracking import TOOK_OVER, TrackedRun, Tracker
 from ocr_ray.train import spoken
 from ocr_ray.worker import DIAGNOSIS
 
@@ -55,10 +57,11 @@ class SweepWatch(tune.Callback):
         reserve: Reserve,
         teaching: Teaching | None,
         steering: Steering,
+        donors: DonorKeeper,
     ) -> None:
         self._book, self._space, self._tracker, self._parent, self._live = book, space, tracker, parent, live
         self._folder, self._notes = folder, notes
-        self._reserve, self._teaching, self._steering = reserve, teaching, steering
+        self._reserve, self._teaching, self._steering, self._donors = reserve, teaching, steering, donors
         self._runs: dict[str, TrackedRun] = {}
         self._began: dict[str, tuple[float, float]] = {}
         self._epochs: dict[str, int] = {}
@@ -123,8 +126,7 @@ class SweepWatch(tune.Callback):
         for line in spoken({**result, DIAGNOSIS: ""}, self._told):
             self._live.say(line)  # the same pictures in all trials, so once for all
         report = {key: value for key, value in result.items() if key not in TUNES_OWN}
-        report["config"] = report.pop(USED_CONFIG)
-        used = json.loads(report["config"])
+        used = json.loads(report[USED_CONFIG])
         self._epochs[trial.trial_id] = int(used["optim.epochs"])
         summary = dataclasses.replace(
             summary,
@@ -136,6 +138,9 @@ class SweepWatch(tune.Callback):
             parameters=int(result[PARAMETERS]),
             latency_ms=result.get(LATENCY),
         )
+        if INHERITED in result:
+            summary = self._heir(summary, Donor.at(Path(result[INHERITED])))
+        self._donors.heard(trial, trials, result)
         # With its last report or never: a driver that is killed in between would later go on with it.
         self._book.change(self._ended(summary) if result.get("done") else summary)
         self._runs[trial.trial_id].report(self._notes.with_cost(report, summary))
@@ -177,9 +182,18 @@ class SweepWatch(tune.Callback):
         """The trial's MLflow run, with the epochs that its worker finished while no driver listened."""
         run = self._notes.start(self._tracker, self._parent, summary, values, unless_ended)
         for report in read_reports(self._folder.parent / train_folder(self._folder.name, summary.trial_id)):
-            # What is written stays so.
-            run.report(self._notes.with_cost(report, None) | {"config": report[USED_CONFIG]})
+            run.report(self._notes.with_cost(report, None))  # what is written stays so
         return run
+
+    def _heir(self, summary: TrialSummary, donor: Donor) -> TrialSummary:
+        """With whom it went on from; the first time that is heard, it is told."""
+        words = f"{self.name_of(donor.trial_id)} at epoch {donor.epoch}"
+        if words != summary.took_over:
+            values = ", ".join(f"{key}={value}" for key, value in summary.values.items())
+            self._live.say(f"{self.name_of(summary.trial_id)}: went on from {words} with {values}")
+            self._runs[summary.trial_id].tags({TOOK_OVER: words})
+            self._runs[summary.trial_id].back_to(donor.epoch)
+        return dataclasses.replace(summary, took_over=words)
 
     def _ended(self, summary: TrialSummary) -> TrialSummary:
         """With how it ended, where that is not known yet."""

@@ -8,7 +8,7 @@ import yaml
 from ocr_ray.data.synth import SynthConfig, render_set
 from ocr_ray.reports import read_reports
 from ocr_ray.weights.load import weights_digest
-from tests.faults.killed import TOLD, Command, tracked_runs, trials_in
+from tests.killed import TOLD, Command, tracked_runs, trials_in
 
 EPOCHS = 3
 BOTH = {

@@ -1,5 +1,6 @@
 """Which trials are trained again, with which seeds, and how their runs become arms; the training itself: tests/e2e."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def test_the_default_trial_is_that_of_the_configs_own_values() -> None:
     assert default_trial([trial(1, 0.02, 0.5)], space, cfg) is None
     assert default_trial([trial(1, 0.02, 0.5), trial(2, 0.01, 0.4)], space, cfg) == trial(2, 0.01, 0.4)
     assert default_trial([trial(2, 0.01, 0.4, best="")], space, cfg) is None
+    heir = dataclasses.replace(trial(2, 0.01, 0.4), took_over="trial 1 at epoch 4")
+    assert default_trial([heir, trial(3, 0.01, 0.3)], space, cfg) == trial(3, 0.01, 0.3)
 
 
 def counts(*matched: int) -> list[ImageCounts]:

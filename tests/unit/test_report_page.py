@@ -227,6 +227,33 @@ def test_it_says_whether_the_rungs_told_the_end(sweep: Sweep) -> None:
     assert rank_sentence(replace(sweep, trials=ordered[:4])) == ""
 
 
+def test_a_population_shows_its_schedules_and_claims_nothing_of_single_values(folder: Path) -> None:
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(re.sub(r"scheduler: \w+", "scheduler: pbt", config))
+    book = json.loads((folder / "trials.json").read_text())
+    control, heir = book["trials"][0], book["trials"][5]
+    heir |= {"took_over": "trial 1 at epoch 4", "values": control["values"]}
+    (folder / "trials.json").write_text(json.dumps(book))
+    for trial in book["trials"]:
+        reports = folder / "train" / trial["trial_id"] / "reports.jsonl"
+        lines = [json.loads(line) for line in reports.read_text().splitlines()]
+        used = [{**trial["values"], "optim.lr": 1e-3 * line["epoch"]} for line in lines]
+        told = [json.dumps({**line, "used_config": json.dumps(u)}) for line, u in zip(lines, used, strict=True)]
+        reports.write_text("\n".join(told))
+    sweep = read_sweep(folder)
+    assert sweep.control is not None
+    assert sweep.control.number == 1
+    page = parsed(sweep)
+    assert page.sections == ["curves", "schedules", "cost", "trials", "pictures", "again"]
+    assert page.plots[1:5] == [f"plot-schedule-{i}" for i in range(4)]
+    (winners,) = [t for t in page.figures["plot-schedule-0"]["data"] if t["name"] == "winner"]
+    assert winners["y"] == pytest.approx([1e-3 * epoch for epoch in winners["x"]])
+    assert "It went on from the weights of trial 1 at epoch 4" in page.text
+    assert "population based training" in page.text
+    assert "Train the winner again" not in page.text
+    assert "sweep.confirm" not in page.text
+
+
 def confirmation(low: float) -> Confirmation:
     over = Difference("default config", low + 0.01, low, low + 0.02)
     arms = (

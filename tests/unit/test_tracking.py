@@ -104,6 +104,18 @@ def test_figures_of_the_whole_run_are_written_whatever_epoch_it_has_come_to(stor
     assert client.get_run(run_id).data.metrics == {"hmean": 0.5, "test.hmean": 0.3}
 
 
+def test_a_run_that_took_another_way_from_an_earlier_epoch_writes_that_way(store: Path) -> None:
+    with tracker_in(store) as tracker:
+        run = tracker.run("heir", "heir")
+        for epoch, hmean in ((1, 0.1), (2, 0.2), (3, 0.3)):
+            run.report({"epoch": epoch, "hmean": hmean})
+        run.back_to(1)
+        for epoch, hmean in ((2, 0.6), (3, 0.7), (3, 0.9)):
+            run.report({"epoch": epoch, "hmean": hmean})
+    client, run_id = run_of(store, run)
+    assert {point.step: point.value for point in client.get_metric_history(run_id, "hmean")} == {1: 0.1, 2: 0.6, 3: 0.7}
+
+
 def test_children_know_their_parent_and_artifacts_lie_beside_the_database(store: Path, tmp_path: Path) -> None:
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "student.safetensors").write_bytes(b"weights")

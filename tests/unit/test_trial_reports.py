@@ -16,6 +16,13 @@ def test_the_last_word_on_an_epoch_counts_and_a_cut_line_does_not(tmp_path: Path
     assert [(r["epoch"], r["hmean"]) for r in read_reports(tmp_path)] == [(1, 0.1), (2, 0.25), (3, 0.3)]
 
 
+def test_what_came_after_the_epoch_that_a_run_went_back_to_counts_no_more(tmp_path: Path) -> None:
+    written = ((1, 0.1), (2, 0.1), (3, 0.1), (4, 0.1), (3, 0.7))  # it took over another's weights of epoch 2
+    lines = [json.dumps({"epoch": epoch, "hmean": hmean}) for epoch, hmean in written]
+    (tmp_path / REPORTS_FILE).write_text("\n".join(lines))
+    assert [(r["epoch"], r["hmean"]) for r in read_reports(tmp_path)] == [(1, 0.1), (2, 0.1), (3, 0.7)]
+
+
 def test_a_new_trial_has_none(tmp_path: Path) -> None:
     assert read_reports(tmp_path) == []
 

@@ -51,6 +51,8 @@ def write_sweep(
             used = json.dumps(flatten(with_values(CFG, changes, "test")))
             run.report({"epoch": 20, OBJECTIVE: trial.get("hmean", 0.5), "config": used})
             run.tags({"end": trial.get("end", "finished")})
+            if "took_over" in trial:
+                run.tags({"took_over": trial["took_over"]})
     return parent.run_id
 
 
@@ -72,6 +74,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {**first, "data.batch_size": 9},
         {**first, "loss.dml.weight": 2.0},
         {**first, "end": "stopped early"},
+        {**first, "took_over": "trial 1 at epoch 10"},
     ]
     write_sweep(folder, "some", some)
     write_sweep(folder, "many", [{**first, "optim.lr": 0.2 + n} for n in range(4)] + [{**first, "optim.epochs": 9}] * 3)
@@ -84,11 +87,12 @@ def test_comparable_trials_are_taken_and_the_others_named_with_their_reasons(sto
     values = {"optim.lr": 0.01, "data.batch_size": 4, "loss.db.main": "bce"}
     assert trials == (EarlierTrial(values, 0.625), EarlierTrial(values, 0.5))
     assert lines == (
-        "warm start: some: 2 of 6 trials taken",
+        "warm start: some: 2 of 7 trials taken",
         "warm start: some: trial 3 not taken: optim.lr=0.5 lies outside the space",
         "warm start: some: trial 4 not taken: data.batch_size=9 lies outside the space",
         "warm start: some: trial 5 not taken: loss.dml.weight was 2.0, here it is 1.0",
         "warm start: some: trial 6 not taken: stopped early",
+        "warm start: some: trial 7 not taken: went on from the weights of another trial",
     )
 
 

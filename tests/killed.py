@@ -1,4 +1,4 @@
-"""A command of ours in a process of its own, whose driver is killed, and what it has left."""
+"""Commands of ours in processes of their own, whose drivers are killed, and what they have left."""
 
 import contextlib
 import json
@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 from mlflow import MlflowClient
+
+from ocr_ray.status import standing
 
 SLOW = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 """These two of Ray's watch for their parent's end, and take a minute over it."""
@@ -57,6 +59,40 @@ class Command:
         )
         assert ended.returncode == 0, ended.stderr[-2000:]
         return ended.stderr
+
+
+class Sweep:
+    """`ocr-ray tune` over a space, its file's text, in a folder of its own."""
+
+    def __init__(self, folder: Path, tiny: list[str], space: str, settings: Sequence[str]) -> None:
+        self.folder = folder
+        folder.mkdir()
+        (folder / "space.yaml").write_text(space)
+        words = ("tune", tiny[0], "space.yaml", *tiny[1:], "--name", "s", "ray.storage=runs", "ray.address=local")
+        self.command = Command(folder, *words, *settings)
+
+    def kill_when(self, moment: Callable[[Trials, int], bool], *options: str) -> None:
+        """Kills it when `moment` says so of its trials and of how many processes train."""
+        self.command.kill_when(
+            lambda family: bool(trials := self.trials()) and moment(trials, sum(map(works, family))), *options
+        )
+        assert standing(self.folder / "runs" / "s").state == "killed"
+
+    def end(self, *options: str) -> None:
+        """Runs it to its end."""
+        self.command.end(*options)
+
+    def trials(self) -> Trials:
+        """By its book."""
+        return trials_in(self.folder / "runs" / "s")
+
+    def table(self) -> Trials:
+        """What a kill must not change of them."""
+        return [{key: trial[key] for key in TOLD} for trial in self.trials()]
+
+    def runs(self) -> list[tuple[str, str, list[int]]]:
+        """As `tracked_runs`."""
+        return tracked_runs(self.folder / "runs")
 
 
 def trials_in(sweep: Path) -> Trials:
