@@ -1,5 +1,6 @@
 """safetensors: our own format, arrays with texts about them; and NumPy's `.npz`, which holds arrays alone."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,10 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ocr_ray.errors import WeightsError, in_one_line
 from ocr_ray.files import whole_file
+
+LENGTH = 8
+"""Bytes at a file's start that hold the length of its header."""
+ALIGNED = 8
+"""Arrays begin at a multiple of so many bytes."""
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
@@ -37,10 +43,25 @@ def read_safetensors(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[s
 
 
 def write_safetensors(path: Path, arrays: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> None:
-    """Writes arrays and metadata, whole or not at all. Raises: UserError when the folder cannot be written to."""
+    """Writes arrays and metadata, whole or not at all; the same ones are the same bytes.
+
+    Raises: UserError when the folder cannot be written to.
+    """
     contiguous = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+    data = save(contiguous, dict(metadata))
     with whole_file(path) as aside:
-        save_file(contiguous, aside, dict(metadata))
+        aside.write_bytes(_in_order(data))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file, its metadata sorted: the package leaves them in another order each time."""
+    end = LENGTH + int.from_bytes(data[:LENGTH], "little")
+    header = json.loads(data[LENGTH:end])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % ALIGNED)
+    return len(text).to_bytes(LENGTH, "little") + text + data[end:]
 
 
 def read_npz(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -32,6 +32,18 @@ def test_arrays_and_metadata_come_back(tmp_path: Path, arrays: dict[str, NDArray
     assert [p.name for p in path.parent.iterdir()] == ["a.safetensors"]
 
 
+def test_the_same_arrays_and_metadata_are_the_same_bytes(
+    tmp_path: Path, arrays: dict[str, NDArray[np.float32]]
+) -> None:
+    metadata = {f"key {i}": "ä\n\t\u0001" * i for i in range(12)}
+    files = [tmp_path / f"{i}.safetensors" for i in range(8)]
+    for file in files:
+        write_safetensors(file, arrays, dict(reversed(metadata.items())))
+    assert {file.read_bytes() for file in files} == {files[0].read_bytes()}
+    assert read_safetensors(files[0])[1] == metadata
+    assert int.from_bytes(files[0].read_bytes()[:8], "little") % 8 == 0
+
+
 def test_what_was_read_does_not_change_with_the_file(tmp_path: Path, arrays: dict[str, NDArray[np.float32]]) -> None:
     path = tmp_path / "a.safetensors"
     write_safetensors(path, arrays, {})
