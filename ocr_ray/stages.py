@@ -22,6 +22,8 @@ from ocr_ray.weights.load import weights_digest
 
 STAGES = ("dml", "cml")
 STAGE_KEYS = ("recipe", "space", "values")
+WEIGHTS = ("student.weights", "teacher.weights")
+"""Of these keys it is the file's bytes that count, not where it lies."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,15 @@ def stage_name(what: str, cfg: RecipeConfig, space: SearchSpace | None) -> str:
     settings = {
         key: value
         for key, value in flat.items()
-        if decides_numbers(key) or (space is not None and key.startswith("sweep."))
+        if key not in WEIGHTS and (decides_numbers(key) or (space is not None and key.startswith("sweep.")))
     }
-    weights = [Path(flat[key]) for key in ("student.weights", "teacher.weights") if flat.get(key)]
+    weights = {key: Path(flat[key]) for key in WEIGHTS if flat.get(key)}
     plain = {
         "settings": settings,
         "space": None if space is None else [(key, repr(d)) for key, d in space.distributions],
         "labels": [data_digest(read_train(cfg)), data_digest(read_val(cfg))],
-        "weights": [weights_digest(file) for file in weights if file.exists()],  # else the stage itself says so
+        # Where there is no such file, the stage itself says so.
+        "weights": {key: weights_digest(file) if file.exists() else str(file) for key, file in weights.items()},
     }
     return f"{what}-{hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]}"
 

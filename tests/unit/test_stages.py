@@ -85,7 +85,11 @@ def test_a_folders_name_follows_from_what_decides_the_result(labelled: list[str]
     weights.write_bytes(b"one")
     before = name(stages, f"teacher.weights={weights}")
     weights.write_bytes(b"two")
-    assert name(stages, f"teacher.weights={weights}") != before
+    name_of_two = name(stages, f"teacher.weights={weights}")
+    assert name_of_two != before
+    moved_weights = weights.rename(tmp_path / "elsewhere.safetensors")
+    assert name(stages, f"teacher.weights={moved_weights}") == name_of_two
+    assert name(stages, f"student.weights={moved_weights}") != name_of_two
     labels = tmp_path / "more.txt"
     first = Path(labelled[0].split("=")[1])
     labels.write_text(first.read_text())
