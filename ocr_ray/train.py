@@ -29,7 +29,7 @@ from ocr_ray.config import (
     with_paths_resolved,
 )
 from ocr_ray.data.check import check_samples
-from ocr_ray.driver import Driver, must_be_alone
+from ocr_ray.driver import Driver, must_be_alone, read_note
 from ocr_ray.errors import ClusterError, ConfigError, DataError, RunError
 from ocr_ray.files import write_text
 from ocr_ray.held_out import evaluate_on_test
@@ -141,7 +141,13 @@ def train(
 
 
 def finished_run(cfg: RecipeConfig, folder: Path) -> TrainResult | None:
-    """What `train` gave for the run in `folder`; None where it has not come to its end, or its weights are gone."""
+    """What `train` gave for the run in `folder`; None where it has not come to its end, or its weights are gone.
+
+    Workers may finish the last epoch after their driver was killed, which then has not written it to MLflow: no end.
+    """
+    note = read_note(folder)
+    if note is None or note.ended != "finished":
+        return None
     last = next(reversed(list(read_reports(folder))), None)
     if last is None or last["epoch"] < cfg.optim.epochs or not Path(last["best_path"]).exists():
         return None
