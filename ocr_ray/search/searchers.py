@@ -9,6 +9,12 @@
 | `grid` | two or three keys, to be looked at as a table | learn |
 
 All begin with the trials of `search/first.py`.
+
+Two are left out. BOHB goes with a HyperBand of its own in Ray, and left two of four trials paused for good (Ray 2.60).
+PriorBand (NePS 0.17) runs beside our packages, but brings thirty more and pandas back to 2; it asks for a config
+together with its epochs and to have others taken up again, which needs trials that pause, as HyperBand does
+(`search/schedulers.py`). On the curves of `benchmarks/search.py`, its prior at the config's own values and one trial
+at a time, it found as much as `tpe` (docs/search.md).
 """
 
 from collections.abc import Sequence
