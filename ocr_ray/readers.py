@@ -81,12 +81,13 @@ def opencv_reader(path: Path, card: ModelCard) -> Reader:
     net.setInputMean([255 * mean for mean in card.normalize.mean])
 
     def read(image: Image) -> list[NDArray[Any]]:
-        height, width = resized_shape(*image.shape[:2], card.resize)
-        net.setInputSize(width, height)
+        height, width = image.shape[:2]
+        to_height, to_width = resized_shape(height, width, card.resize)
+        net.setInputSize(to_width, to_height)
         quads, _ = net.detect(image)
         return [np.asarray(quad) for quad in quads]
 
-    return Reader(f"OpenCV {cv2.__version__}", "the file's", read)
+    return Reader(f"OpenCV {cv2.__version__}", "the file's, its own rules", read, same=False)
 
 
 def _version(package: str) -> str:
