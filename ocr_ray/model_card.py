@@ -14,12 +14,14 @@ from ocr_ray.data.normalize import NormalizeConfig
 from ocr_ray.data.resize import ResizeConfig
 from ocr_ray.errors import ConfigError, WeightsError, in_one_line
 from ocr_ray.models.detector import Detector, DetectorConfig
+from ocr_ray.models.onnx_detector import OnnxDetector
 from ocr_ray.postprocess import PostprocessConfig
 from ocr_ray.typed import from_plain, to_plain
 from ocr_ray.weights.architecture import outline, recognise
 from ocr_ray.weights.coverage import Coverage, is_under
 from ocr_ray.weights.extract import sub_model_metadata, write_weights
 from ocr_ray.weights.load import BATCHES, load_file, read_weights
+from ocr_ray.weights.onnx_in import onnx_metadata
 
 C = TypeVar("C")
 FORMAT = "ocr_ray detector 1"
@@ -125,6 +127,21 @@ def load_detector(
         left = tuple(p for p in coverage.may_be_new if any(is_under(name, (p,)) for name in coverage.new))
         origin = dataclasses.replace(origin, new_parts=left)
     return detector.eval(), dataclasses.replace(card, origin=origin), coverage
+
+
+def load_for_use(path: Path, model: str | None = None) -> tuple[Detector | OnnxDetector, ModelCard, Coverage | None]:
+    """What evaluates and predicts: an ONNX file that we exported runs in onnxruntime, as it is; any other file is loaded
+    as `load_detector` does, which the coverage tells about.
+
+    Raises: WeightsError as `load_detector` and `OnnxDetector`.
+    """
+    if path.suffix == ".onnx":
+        metadata = onnx_metadata(path)
+        if metadata.get("format") == FORMAT:
+            if model is not None:
+                raise WeightsError(f"{path}: no sub-model {model!r}: holds one net without a sub-model's name")
+            return OnnxDetector(path), ModelCard.from_metadata(metadata, str(path)), None
+    return load_detector(path, model)
 
 
 def _part(cls: type[C], metadata: Mapping[str, str], key: str, source: str) -> C:

@@ -18,8 +18,9 @@ from ocr_ray.data.resize import ResizeConfig, resize_for_test
 from ocr_ray.engine.evaluate import EvalConfig, Evaluation, evaluate, shrink_maps
 from ocr_ray.errors import DataError, UserError
 from ocr_ray.files import write_text
-from ocr_ray.model_card import ModelCard, load_detector
+from ocr_ray.model_card import ModelCard, load_for_use
 from ocr_ray.models.detector import Detector
+from ocr_ray.models.onnx_detector import OnnxDetector
 from ocr_ray.postprocess import boxes_from_map
 from ocr_ray.typed import with_values
 from ocr_ray.visualize import draw_regions, side_by_side
@@ -111,7 +112,7 @@ def predict(weights: Path, images: Sequence[Path], out: Path, model: str | None 
 
 
 def _predict_one(
-    detector: Detector, card: ModelCard, image: Image, device: torch.device
+    detector: Detector | OnnxDetector, card: ModelCard, image: Image, device: torch.device
 ) -> tuple[list[NDArray[np.int32]], Image]:
     height, width = image.shape[:2]
     resized, _ = resize_for_test(image, card.resize)
@@ -120,9 +121,10 @@ def _predict_one(
     return polygons, side_by_side(draw_regions(image, polygons), probability)
 
 
-def _load(weights: Path, model: str | None) -> tuple[Detector, ModelCard]:
-    detector, card, coverage = load_detector(weights, model)
-    Console(stderr=True).print(coverage_table([coverage]))
+def _load(weights: Path, model: str | None) -> tuple[Detector | OnnxDetector, ModelCard]:
+    detector, card, coverage = load_for_use(weights, model)
+    if coverage is not None:
+        Console(stderr=True).print(coverage_table([coverage]))
     return detector, card
 
 

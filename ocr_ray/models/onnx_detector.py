@@ -10,6 +10,8 @@ from ocr_ray.errors import WeightsError
 
 PROBE_PX = 64
 """Side of the first picture that a net is tried on, where it does not fix it."""
+ROUNDING = 1e-5
+"""A quantised net's highest probability is 255 times a scale that has been rounded."""
 
 
 class OnnxDetector(nn.Module):
@@ -55,8 +57,10 @@ class OnnxDetector(nn.Module):
         Raises: WeightsError when the net's first output is no probability map of its input's size.
         """
         answer = self._session.run(None, {self._input: np.ascontiguousarray(images.float().cpu().numpy())})[0]
+        if answer.ndim == 2:  # of one picture, as OpenCV wants it
+            answer = answer[None, None]
         wanted = (len(images), 1, *images.shape[2:])
-        if answer.shape != wanted or not 0 <= answer.min() <= answer.max() <= 1:
+        if answer.shape != wanted or not 0 <= answer.min() <= answer.max() <= 1 + ROUNDING:
             raise WeightsError(
                 f"{self._path}: answered {answer.shape} from {answer.min():g} to {answer.max():g}, "
                 f"expected probabilities {wanted}"

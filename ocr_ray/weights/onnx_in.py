@@ -7,12 +7,15 @@ constructors make the layers. That order is written down here. The exported net 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ocr_ray.errors import WeightsError, in_one_line
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 UNITS_OF_STAGE = (3, 3, 6, 3)
 FIELDS = {  # what the exporter calls the arrays of a layer, and what PaddleOCR calls them
@@ -34,16 +37,7 @@ def read_onnx(path: Path) -> dict[str, NDArray[np.float32]]:
         file is absent, cut or no ONNX file, when it keeps its arrays in other files, or when the package `onnx` is not
         installed (extra `ocr-ray[onnx]`).
     """
-    try:
-        import onnx
-    except ImportError as e:
-        raise WeightsError(f"{path}: reading ONNX needs the package onnx: pip install 'ocr-ray[onnx]'") from e
-    try:
-        graph = onnx.load(str(path), load_external_data=False).graph
-    except FileNotFoundError as e:
-        raise WeightsError(f"{path}: no such file") from e
-    except Exception as e:  # what a broken or hostile file makes of a parser has no bound
-        raise WeightsError(f"{path}: not a whole ONNX file: {in_one_line(e)}") from e
+    graph = _read(path).graph
     if not graph.node:
         raise WeightsError(f"{path}: not an ONNX file: it has no nodes")
     tensors = {
@@ -54,6 +48,8 @@ def read_onnx(path: Path) -> dict[str, NDArray[np.float32]]:
         if attribute.name == "value"
     }
     tensors |= {tensor.name: tensor for tensor in graph.initializer}  # where newer exporters put them
+    import onnx
+
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors.values()):
         raise WeightsError(f"{path}: keeps its arrays in other files, expected one file that holds them")
     tensors = {name: tensor for name, tensor in tensors.items() if TENSOR.fullmatch(name)}
@@ -64,6 +60,24 @@ def read_onnx(path: Path) -> dict[str, NDArray[np.float32]]:
         except Exception as e:  # of the type, the shape or the bytes that the file claims
             raise WeightsError(f"{path}: not a whole ONNX file: {name} is no array: {in_one_line(e)}") from e
     return _renamed(stored, path)
+
+
+def onnx_metadata(path: Path) -> dict[str, str]:
+    """The texts that an ONNX file keeps beside its graph. Raises: WeightsError as `read_onnx`."""
+    return {entry.key: entry.value for entry in _read(path).metadata_props}
+
+
+def _read(path: Path) -> "ModelProto":
+    try:
+        import onnx
+    except ImportError as e:
+        raise WeightsError(f"{path}: reading ONNX needs the package onnx: pip install 'ocr-ray[onnx]'") from e
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except FileNotFoundError as e:
+        raise WeightsError(f"{path}: no such file") from e
+    except Exception as e:  # what a broken or hostile file makes of a parser has no bound
+        raise WeightsError(f"{path}: not a whole ONNX file: {in_one_line(e)}") from e
 
 
 def _renamed(stored: dict[str, NDArray[Any]], path: Path) -> dict[str, NDArray[np.float32]]:

@@ -3,8 +3,7 @@
 import io
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -98,27 +97,11 @@ def to_onnx(
     return graph
 
 
-def metadata_of(path: Path) -> dict[str, str]:
-    """What `to_onnx` put beside the graph; empty for a file of others. Raises: WeightsError as `read_onnx`."""
-    import onnx
-
-    return {entry.key: entry.value for entry in onnx.load(str(path), load_external_data=False).metadata_props}
-
-
-def session(graph: "ModelProto | Path", threads: int) -> Any:
-    """onnxruntime's, on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    given = str(graph) if isinstance(graph, Path) else graph.SerializeToString()
-    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
-
-
 @torch.no_grad()
 def _hold_against(served: nn.Module, graph: "ModelProto", batch: int) -> None:
-    run = session(graph, torch.get_num_threads())
+    import onnxruntime
+
+    run = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
     for shape in ((1, 3, 96, 160), (batch, 3, 64, 32)):
         images: NDArray[np.float32] = random.normal(size=shape).astype(np.float32)
