@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -299,6 +299,77 @@ def convert_command(
     from ocr_ray.weights.extract import convert
 
     typer.echo(convert(source, out))
+
+
+@app.command("export")
+def export_command(
+    weights: Weights,
+    out: Annotated[Path, typer.Argument(help="file to write, ends in .onnx", metavar="OUT.onnx")],
+    model: Model = None,
+    normalize: Annotated[
+        Literal["outside", "inside"],
+        typer.Option(help="inside: the file takes pictures as RapidOCR feeds them by default"),
+    ] = "outside",
+    reader: Annotated[
+        Literal["rapidocr", "opencv"],
+        typer.Option("--for", help="opencv: the answer is a bare map, for TextDetectionModel_DB"),
+    ] = "rapidocr",
+    gate: Annotated[
+        Path | None, typer.Option(help="labels: exit 1 unless readers of the file find there what PyTorch finds")
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="8-bit integers, ranges from the pictures of --calibrate")
+    ] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="labels, for --int8: some 30 typical pictures are enough")
+    ] = None,
+    most_lost: Annotated[float, typer.Option(help="hmean that --int8 may lose; beyond it nothing is written")] = 0.01,
+    root: Root = None,
+) -> None:
+    """An ONNX file that RapidOCR, OpenCV and onnxruntime run unchanged, and the settings by which they find the same.
+
+    Example: `ocr-ray export student.safetensors student.onnx --gate val_label.txt`
+    """
+    from ocr_ray.data.labels import read_labels
+    from ocr_ray.errors import ConfigError
+    from ocr_ray.export.write import Int8, Refused, export
+
+    if int8 != (calibrate is not None):
+        raise ConfigError("export: --int8 and --calibrate LABELS go together")
+    wish = Int8(tuple(read_labels(calibrate, root)), most_lost) if calibrate is not None else None
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+    try:
+        exported = export(weights, out, model, normalize, reader, read_labels(gate, root) if gate else (), wish)
+    except Refused as e:
+        console.print(e.quantised.table())
+        typer.echo(e)
+        raise typer.Exit(1) from e
+    if exported.quantised is not None:
+        console.print(exported.quantised.table())
+    if exported.gate is not None:
+        console.print(exported.gate.table())
+    for note in (*exported.notes, *(exported.gate.absent if exported.gate is not None else ())):
+        typer.echo(note)
+    typer.echo(exported)
+    if exported.gate is not None and not exported.gate.passed:
+        typer.echo(f"readers find other things than PyTorch: {out} was not written", err=True)
+        raise typer.Exit(1)
+
+
+@app.command("whence")
+def whence_command(
+    file: Annotated[Path, typer.Argument(help=".safetensors or .onnx, or a .pdparams with its .json beside it")],
+    tracking: Annotated[str | None, typer.Option(help="database or server that may know its run")] = None,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Where a file of weights comes from: its run, config, data, hmean and settings, and the run in MLflow.
+
+    Example: `ocr-ray whence student.onnx`
+    """
+    from ocr_ray.whence import whence
+
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200, highlight=False)
+    console.print(whence(file, tracking, storage).table())
 
 
 @weights_app.callback(invoke_without_command=True)

@@ -22,6 +22,7 @@ from ocr_ray.weights.coverage import Coverage, is_under
 from ocr_ray.weights.extract import sub_model_metadata, write_weights
 from ocr_ray.weights.load import BATCHES, load_file, read_weights
 from ocr_ray.weights.onnx_in import onnx_metadata
+from ocr_ray.weights.safetensors import read_safetensors
 
 C = TypeVar("C")
 FORMAT = "ocr_ray detector 1"
@@ -42,6 +43,8 @@ class Origin:
     recipe: str | None = None
     run: str | None = None
     """Name of the source run."""
+    run_id: str | None = None
+    """MLflow's of that run, where it was known when the file was written."""
     epoch: int | None = None
     config_digest: str | None = None
     data_digest: str | None = None
@@ -130,8 +133,8 @@ def load_detector(
 
 
 def load_for_use(path: Path, model: str | None = None) -> tuple[Detector | OnnxDetector, ModelCard, Coverage | None]:
-    """What evaluates and predicts: an ONNX file that we exported runs in onnxruntime, as it is; any other file is loaded
-    as `load_detector` does, which the coverage tells about.
+    """What evaluates and predicts: an ONNX file that was exported here runs in onnxruntime, as it is; any other file is
+    loaded as `load_detector` does, which the coverage tells about.
 
     Raises: WeightsError as `load_detector` and `OnnxDetector`.
     """
@@ -142,6 +145,39 @@ def load_for_use(path: Path, model: str | None = None) -> tuple[Detector | OnnxD
                 raise WeightsError(f"{path}: no sub-model {model!r}: holds one net without a sub-model's name")
             return OnnxDetector(path), ModelCard.from_metadata(metadata, str(path)), None
     return load_detector(path, model)
+
+
+def read_card(path: Path) -> ModelCard:
+    """What a file says of itself, without its weights: `.safetensors` and `.onnx` hold a card, `.pdparams` may have one
+    beside it, as `.json`.
+
+    Raises: WeightsError when the file cannot be read or has no card.
+    """
+    match path.suffix:
+        case ".safetensors":
+            metadata = read_safetensors(path)[1]
+        case ".onnx":
+            metadata = onnx_metadata(path)
+        case ".pdparams" | ".json":
+            metadata = _beside(path)
+        case _:
+            raise WeightsError(f"{path}: expected a .safetensors, .onnx, .pdparams or .json file")
+    if "origin" not in metadata:
+        raise WeightsError(f"{path}: does not say where it comes from; only files that ocr-ray wrote do")
+    return ModelCard.from_metadata(metadata, str(path))
+
+
+def _beside(path: Path) -> dict[str, str]:
+    card = path.with_suffix(".json")
+    if not path.exists():
+        raise WeightsError(f"{path}: no such file")
+    try:
+        plain = json.loads(card.read_text(encoding="utf-8"))
+        return {str(key): json.dumps(value) for key, value in plain.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError, AttributeError) as e:
+        raise WeightsError(f"{card}: no card of a detector: {in_one_line(e)}") from e
 
 
 def _part(cls: type[C], metadata: Mapping[str, str], key: str, source: str) -> C:

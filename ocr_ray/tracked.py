@@ -55,6 +55,12 @@ class TrackedRuns:
                 if not token:
                     return found
 
+    def with_tag(self, key: str, value: str) -> "list[Run]":
+        """All runs of all experiments that have it, the newest first."""
+        with _in_one_line(f"{self.uri}: cannot be searched"):
+            experiments = [e.experiment_id for e in self._client.search_experiments()]
+            return list(self._client.search_runs(experiments, f"tags.`{key}` = '{value}'", max_results=RUNS_A_PAGE))
+
     def download(self, run_id: str, name: str, folder: Path) -> Path:
         """An artifact's file, brought into `folder` or where it lies on this machine."""
         with _in_one_line(f"run {run_id}: has no {name}"):

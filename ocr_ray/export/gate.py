@@ -1,4 +1,4 @@
-"""Whether an exported file finds what its weights find: by the programs that are going to read it, on labelled pictures.
+"""Whether an exported file finds what its weights find: by programs that are going to read it, on labelled pictures.
 
 The net in the file has to give what PyTorch gives. A program with the file's settings then has to come to the same
 hmean, but for OpenCV, which takes the same map apart by rules of its own; what that costs, and what a program's own
@@ -7,14 +7,18 @@ settings cost, is shown.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+import torch
 from rich.table import Table
 
 from ocr_ray.data.images import read_image
 from ocr_ray.data.labels import Sample
+from ocr_ray.engine.evaluate import EvalConfig, evaluate
+from ocr_ray.export.readers import Reader
 from ocr_ray.metrics import MatchCounts, Score, match
-from ocr_ray.readers import Reader
+from ocr_ray.model_card import ModelCard
+from ocr_ray.models.detector import Detector
+from ocr_ray.models.onnx_detector import OnnxDetector
 
 MOST_OFF = 0.001
 """Of hmean, that a reader with the same settings may differ from PyTorch."""
@@ -27,7 +31,7 @@ class Reading:
     reader: Reader
     score: Score
     difference: float
-    """Of its hmean to PyTorch's."""
+    """Of its hmean to the expected one."""
 
     @property
     def fails(self) -> bool:
@@ -35,30 +39,60 @@ class Reading:
         return self.reader.same and abs(self.difference) > MOST_OFF
 
 
-def read_all(readers: Sequence[Reader], samples: Sequence[Sample], torch_hmean: float) -> list[Reading]:
-    """Each reader over all pictures. Raises: DataError for one that cannot be read."""
+@dataclass(frozen=True)
+class Gate:
+    """What an exported file should find on labelled pictures, and what each of its readers does."""
+
+    expected: Score
+    by: str
+    """What found the expected: `PyTorch`, or for a quantised file onnxruntime."""
+    readings: tuple[Reading, ...]
+    images: int
+    absent: tuple[str, ...] = ()
+    """Which readers are not installed, and how to."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether all readers with the file's settings found what was expected."""
+        return not any(reading.fails for reading in self.readings)
+
+    def table(self) -> Table:
+        """A row for what was expected and for each reader, for the terminal."""
+        title = f"the exported file by its readers, {self.images} pictures"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for head in ("reader", "settings", "hmean", "precision", "recall", "difference", ""):
+            table.add_column(head, justify="left" if head in ("reader", "settings", "") else "right")
+        table.add_row(self.by, "the file's", *_figures(self.expected), "", "")
+        for reading in self.readings:
+            verdict = "differs" if reading.fails else "" if reading.reader.same else "not held to it"
+            row = (reading.reader.name, reading.reader.settings, *_figures(reading.score))
+            table.add_row(*row, f"{reading.difference:+.4f}", verdict)
+        return table
+
+
+def hold_to(
+    by: str,
+    detector: Detector | OnnxDetector,
+    card: ModelCard,
+    readers: Sequence[Reader],
+    samples: Sequence[Sample],
+    absent: tuple[str, ...],
+) -> Gate:
+    """The detector by its card, and then each reader, over all pictures.
+
+    Args: by names the detector; absent are readers that could not be asked.
+    Raises: DataError for a picture that cannot be read.
+    """
+    cfg = EvalConfig(resize=card.resize, postprocess=card.postprocess)
+    expected = evaluate(detector, samples, card.normalize, cfg, torch.device("cpu")).score
     counts = [MatchCounts()] * len(readers)
     for sample in samples:
         image = read_image(sample.image)
         for i, reader in enumerate(readers):
             counts[i] += match(sample.polygons, sample.ignore, reader.read(image))
     scores = [Score.from_counts(found) for found in counts]
-    return [Reading(r, s, s.hmean - torch_hmean) for r, s in zip(readers, scores, strict=True)]
-
-
-def gate_table(torch: Score, readings: Sequence[Reading], file: Path) -> Table:
-    """A row for PyTorch and for each reader, for the terminal."""
-    table = Table(
-        title=f"{file.name} by its readers", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
-    for head in ("reader", "settings", "hmean", "precision", "recall", "to PyTorch", ""):
-        table.add_column(head, justify="left" if head in ("reader", "settings", "") else "right")
-    table.add_row("PyTorch", "the file's", *_figures(torch), "", "")
-    for reading in readings:
-        verdict = "differs" if reading.fails else "" if reading.reader.same else "not held to it"
-        row = (reading.reader.name, reading.reader.settings, *_figures(reading.score))
-        table.add_row(*row, f"{reading.difference:+.4f}", verdict)
-    return table
+    readings = [Reading(r, s, s.hmean - expected.hmean) for r, s in zip(readers, scores, strict=True)]
+    return Gate(expected, by, tuple(readings), len(samples), absent)
 
 
 def _figures(score: Score) -> tuple[str, str, str]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from ocr_ray.data.images import Image
-from ocr_ray.data.normalize import normalize
 from ocr_ray.data.resize import resize_for_test, resized_shape
+from ocr_ray.engine.evaluate import shrink_maps
 from ocr_ray.model_card import ModelCard
+from ocr_ray.models.onnx_detector import OnnxDetector
 from ocr_ray.postprocess import boxes_from_map
-from ocr_ray.weights.onnx_out import INPUT, session
 
 Read = Callable[[Image], list[NDArray[Any]]]
 
@@ -34,45 +35,52 @@ class Reader:
     """Whether it has the settings of training, so that it has to find what PyTorch finds."""
 
 
-def onnxruntime_reader(path: Path, card: ModelCard, threads: int) -> Reader:
+def onnxruntime_reader(path: Path, card: ModelCard) -> Reader:
     """onnxruntime between our own steps: what the graph alone changes."""
-    run = session(path, threads)
+    detector = OnnxDetector(path)
 
     def read(image: Image) -> list[NDArray[Any]]:
         resized, _ = resize_for_test(image, card.resize)
-        fed = normalize(torch.from_numpy(resized).permute(2, 0, 1)[None], card.normalize).numpy()
-        (maps,) = run.run(None, {INPUT: np.ascontiguousarray(fed)})
+        probability = shrink_maps(detector, [resized], card.normalize, torch.device("cpu"))[0]
         height, width = image.shape[:2]
-        return [found.polygon for found in boxes_from_map(maps[0, 0], card.postprocess, width, height)]
+        return [found.polygon for found in boxes_from_map(probability, card.postprocess, width, height)]
 
-    return Reader("onnxruntime", "the file's", read)
+    return Reader(f"onnxruntime {version('onnxruntime')}", "the file's", read)
 
 
-def rapidocr_readers(path: Path, keys: Mapping[str, object]) -> list[Reader]:
-    """RapidOCR's detector with these keys, and with its own settings for all but the file; none where it is absent."""
+def rapidocr_readers(keys: Mapping[str, object], same: bool) -> list[Reader]:
+    """RapidOCR's detector with these keys, and with its own settings for all but the file; none where it is absent.
+
+    Args: same says whether the keys hold all that the file was evaluated by.
+    """
     try:
         import rapidocr
     except ImportError:
         return []
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)
-
-    def reader(settings: str, params: Mapping[str, object], same: bool) -> Reader:
-        engine = rapidocr.RapidOCR(params={"Global.log_level": "error", **params})
-
-        def read(image: Image) -> list[NDArray[Any]]:
-            found = engine(image, use_det=True, use_cls=False, use_rec=False)
-            return list(found.boxes) if found.boxes is not None else []
-
-        return Reader(f"RapidOCR {_version('rapidocr')}", settings, read, same)
-
+    name = f"RapidOCR {version('rapidocr')}"
+    own = {"Det.model_path": keys["Det.model_path"]}
     return [
-        reader("the file's", keys, same=True),
-        reader("its own", {"Det.model_path": keys["Det.model_path"]}, same=False),
+        Reader(name, "the file's", _rapidocr(rapidocr, keys), same),
+        Reader(name, "its own", _rapidocr(rapidocr, own), same=False),
     ]
 
 
+def _rapidocr(rapidocr: Any, params: Mapping[str, object]) -> Read:
+    engine = rapidocr.RapidOCR(params={"Global.log_level": "error", **params})
+
+    def read(image: Image) -> list[NDArray[Any]]:
+        found = engine(image, use_det=True, use_cls=False, use_rec=False)
+        return list(found.boxes) if found.boxes is not None else []
+
+    return read
+
+
 def opencv_reader(path: Path, card: ModelCard) -> Reader:
-    """OpenCV's `TextDetectionModel_DB`. It has no cut by a region's score and grows quads by another rule."""
+    """OpenCV's `TextDetectionModel_DB`. It has no cut by a region's score and grows quads by another rule.
+
+    Args: path is of a file that answers by a bare map, `(H, W)`.
+    """
     net = cv2.dnn.TextDetectionModel_DB(str(path))
     cuts = card.postprocess
     net.setBinaryThreshold(cuts.thresh).setPolygonThreshold(cuts.box_thresh).setUnclipRatio(cuts.unclip_ratio)
@@ -88,9 +96,3 @@ def opencv_reader(path: Path, card: ModelCard) -> Reader:
         return [np.asarray(quad) for quad in quads]
 
     return Reader(f"OpenCV {cv2.__version__}", "the file's, its own rules", read, same=False)
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)

@@ -1,9 +1,11 @@
 """One sub-model out of a file that holds several, and files from one format to another."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from ocr_ray.errors import WeightsError
+from ocr_ray.files import write_text
 from ocr_ray.weights.coverage import shortened
 from ocr_ray.weights.keymap import to_paddle
 from ocr_ray.weights.load import SUB_MODELS, Arrays, WeightsFile, read_weights
@@ -45,7 +47,9 @@ def convert(source: Path, out: Path) -> str:
 
 
 def write_weights(out: Path, arrays: Mapping[str, Arrays], metadata: Mapping[str, str]) -> None:
-    """Writes sub-models under our names to `.safetensors`, or under PaddleOCR's to `.pdparams`, which has no metadata.
+    """Writes sub-models under our names to `.safetensors`, or under PaddleOCR's to `.pdparams`.
+
+    The latter has no place for metadata; where there are any, they lie beside it as `.json`.
 
     Raises: WeightsError for another suffix; UserError when the folder cannot be written to.
     """
@@ -59,6 +63,10 @@ def write_weights(out: Path, arrays: Mapping[str, Arrays], metadata: Mapping[str
         write_safetensors(out, {name: array for name, (_, array) in flat.items()}, metadata)
         return
     write_pdparams(out, {name.removesuffix(ours) + to_paddle(ours): array for name, (ours, array) in flat.items()})
+    if metadata:
+        write_text(
+            out.with_suffix(".json"), json.dumps({key: _plain(text) for key, text in metadata.items()}, indent=2)
+        )
 
 
 def sub_model_metadata(file: WeightsFile, model: str) -> dict[str, str]:
@@ -66,6 +74,13 @@ def sub_model_metadata(file: WeightsFile, model: str) -> dict[str, str]:
     shared = {key: text for key, text in file.metadata.items() if key.split(".")[0] not in SUB_MODELS}
     own = {key.removeprefix(f"{model}."): text for key, text in file.metadata.items() if key.startswith(f"{model}.")}
     return shared | own
+
+
+def _plain(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # a file's metadata may be any text
+        return text
 
 
 def _check_suffix(out: Path) -> None:

@@ -1,0 +1,160 @@
+"""An exported graph in 8-bit integers, and what that is worth: size, time and hmean beside those of 32-bit floats."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.table import Table
+
+from ocr_ray.data.images import read_image
+from ocr_ray.data.labels import Sample
+from ocr_ray.data.normalize import normalize
+from ocr_ray.data.resize import resize_for_test
+from ocr_ray.engine.evaluate import EvalConfig, evaluate
+from ocr_ray.errors import WeightsError
+from ocr_ray.model_card import ModelCard
+from ocr_ray.models.onnx_detector import OnnxDetector
+from ocr_ray.weights.onnx_out import INPUT
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+MOST_CALIBRATED = 32
+"""Pictures that the ranges of activations are read from, spread evenly over the labelled ones."""
+TIMED = 8
+"""Pictures whose forward pass is timed, each once, after one that is not."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One of the two files."""
+
+    size: int
+    """In bytes."""
+    seconds: float
+    """Of one forward pass by one thread: the median over pictures."""
+    hmean: float
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A graph and what it is worth."""
+
+    graph: "ModelProto"
+    floats: Measured
+    integers: Measured
+    calibrated: int
+    """Pictures that the ranges come from."""
+    images: int
+    """Pictures that both were evaluated on."""
+    most_lost: float
+
+    @property
+    def lost(self) -> float:
+        """Of hmean."""
+        return self.floats.hmean - self.integers.hmean
+
+    @property
+    def refused(self) -> bool:
+        """Whether it lost more than was allowed."""
+        return self.lost > self.most_lost
+
+    def table(self) -> Table:
+        """For the terminal."""
+        title = f"int8 (ranges from {self.calibrated} pictures) beside fp32, {self.images} pictures"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for head in ("", "MiB", "ms a picture, one thread", "hmean"):
+            table.add_column(head, justify="right" if head else "left")
+        for name, m in (("fp32", self.floats), ("int8", self.integers)):
+            table.add_row(name, f"{m.size / 2**20:.2f}", f"{m.seconds * 1000:.0f}", f"{m.hmean:.4f}")
+        a, b = self.integers, self.floats
+        table.add_row("ratio", f"{a.size / b.size:.2f}", f"{a.seconds / b.seconds:.2f}", f"{-self.lost:+.4f}")
+        return table
+
+
+def quantise(
+    graph: "ModelProto", card: ModelCard, calibrate: Sequence[Sample], judge: Sequence[Sample], most_lost: float
+) -> Quantised:
+    """Convolutions in int8 by static quantisation: QDQ nodes, weights by channel, activations by their range on
+    `calibrate`.
+
+    Args: card is that of the graph's file. judge are the pictures that both graphs are evaluated on.
+    Raises: DataError for a picture that cannot be read, WeightsError when onnxruntime cannot quantise the graph.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    step = max(1, len(calibrate) // MOST_CALIBRATED)
+    chosen = calibrate[::step][:MOST_CALIBRATED]
+    with tempfile.TemporaryDirectory() as folder:
+        floats, prepared, integers = (Path(folder) / f"{name}.onnx" for name in ("floats", "prepared", "integers"))
+        floats.write_bytes(graph.SerializeToString())
+        level = logging.root.level
+        try:
+            logging.root.setLevel(logging.ERROR)  # it advises what has been done already
+            quant_pre_process(str(floats), str(prepared), skip_symbolic_shape=True)
+            quantize_static(
+                str(prepared),
+                str(integers),
+                _Pictures(chosen, card),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                op_types_to_quantize=["Conv"],
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
+        except (RuntimeError, ValueError) as e:
+            raise WeightsError(f"int8: onnxruntime cannot quantise the graph: {' '.join(str(e).split())[:200]}") from e
+        finally:
+            logging.root.setLevel(level)
+        found = onnx.load(str(integers))
+        del found.metadata_props[:]
+        found.metadata_props.extend(graph.metadata_props)
+        found.producer_name = graph.producer_name
+        integers.write_bytes(found.SerializeToString())
+        measured = [_measured(path, card, judge) for path in (floats, integers)]
+    return Quantised(found, measured[0], measured[1], len(chosen), len(judge), most_lost)
+
+
+def _measured(path: Path, card: ModelCard, judge: Sequence[Sample]) -> Measured:
+    cfg = EvalConfig(resize=card.resize, postprocess=card.postprocess)
+    hmean = evaluate(OnnxDetector(path), judge, card.normalize, cfg, torch.device("cpu")).score.hmean
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        detector = OnnxDetector(path)
+    finally:
+        torch.set_num_threads(threads)
+    seconds = []
+    for sample in judge[: TIMED + 1]:
+        images = torch.from_numpy(_fed(sample, card))
+        start = time.perf_counter()
+        detector.shrink_map(images)
+        seconds.append(time.perf_counter() - start)
+    return Measured(path.stat().st_size, float(np.median(seconds[1:] or seconds)), hmean)
+
+
+def _fed(sample: Sample, card: ModelCard) -> NDArray[np.float32]:
+    resized, _ = resize_for_test(read_image(sample.image), card.resize, str(sample.image))
+    pictures = torch.from_numpy(resized).permute(2, 0, 1)[None]
+    return np.ascontiguousarray(normalize(pictures, card.normalize).numpy())
+
+
+class _Pictures:
+    """As onnxruntime asks for them, which does not look at the type."""
+
+    def __init__(self, samples: Sequence[Sample], card: ModelCard) -> None:
+        self._waiting: Iterator[NDArray[Any]] = (_fed(sample, card) for sample in samples)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        """One picture, None at the end."""
+        found = next(self._waiting, None)
+        return None if found is None else {INPUT: found}
