@@ -6,12 +6,15 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from ocr_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from ocr_ray.export.write import Exported
 
 STOPPED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells have it."""
@@ -172,8 +175,13 @@ def pipeline_command(
     console.print(result.sweep.table())
     if result.sweep.taught is not None:
         typer.echo(result.sweep.taught.one_line())
+    if result.exported is not None:
+        console.print()
+        _show_export(console, result.exported)
     typer.echo(f"all runs: {result.sweep.ui_line}")
     typer.echo(f"hmean {result.evaluation.score.hmean:.4f}  {result.student}")
+    if result.exported is not None and not result.exported.passed:
+        raise typer.Exit(1)
 
 
 @app.command("status")
@@ -344,21 +352,16 @@ def export_command(
         console.print(e.quantised.table())
         typer.echo(e)
         raise typer.Exit(1) from e
-    if exported.quantised is not None:
-        console.print(exported.quantised.table())
-    if exported.gate is not None:
-        console.print(exported.gate.table())
-    for note in (*exported.notes, *(exported.gate.absent if exported.gate is not None else ())):
-        typer.echo(note)
-    typer.echo(exported)
-    if exported.gate is not None and not exported.gate.passed:
-        typer.echo(f"readers find other things than PyTorch: {out} was not written", err=True)
+    _show_export(console, exported)
+    if not exported.passed:
         raise typer.Exit(1)
 
 
 @app.command("whence")
 def whence_command(
-    file: Annotated[Path, typer.Argument(help=".safetensors or .onnx, or a .pdparams with its .json beside it")],
+    file: Annotated[
+        Path, typer.Argument(help=".safetensors or .onnx, or a .pdparams with its FILE.pdparams.json beside it")
+    ],
     tracking: Annotated[str | None, typer.Option(help="database or server that may know its run")] = None,
     storage: Storage = Path("runs"),
 ) -> None:
@@ -471,6 +474,16 @@ def show_command(
     console.print(shown.keys())
     console.print()
     console.print(shown.draws(number, seed))
+
+
+def _show_export(console: Console, exported: "Exported") -> None:
+    if exported.quantised is not None:
+        console.print(exported.quantised.table())
+    if exported.gate is not None:
+        console.print(exported.gate.table())
+    for note in (*exported.notes, *(exported.gate.absent if exported.gate is not None else ())):
+        typer.echo(note)
+    typer.echo(exported)
 
 
 def main() -> None:

@@ -199,9 +199,14 @@ def _summary(result: PipelineResult, start: float, overview: Path, out: Path, se
     console.print(result.sweep.table())
     if result.sweep.taught is not None:
         console.print(result.sweep.taught.one_line())
+    if result.exported is not None and result.exported.gate is not None:
+        console.print()
+        console.print(result.exported.gate.table())
     console.print()
     console.print(f"took           {seconds / 60:.1f} minutes")
     console.print(f"best weights   {result.student}")
+    if result.exported is not None:
+        console.print(f"as ONNX        {result.exported}")
     console.print(f"pictures       {overview}")
     report = result.sweep.folder / REPORT_FILE
     if report.exists():

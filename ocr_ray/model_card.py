@@ -19,7 +19,7 @@ from ocr_ray.postprocess import PostprocessConfig
 from ocr_ray.typed import from_plain, to_plain
 from ocr_ray.weights.architecture import outline, recognise
 from ocr_ray.weights.coverage import Coverage, is_under
-from ocr_ray.weights.extract import sub_model_metadata, write_weights
+from ocr_ray.weights.extract import CARD, sub_model_metadata, write_weights
 from ocr_ray.weights.load import BATCHES, load_file, read_weights
 from ocr_ray.weights.onnx_in import onnx_metadata
 from ocr_ray.weights.safetensors import read_safetensors
@@ -43,8 +43,6 @@ class Origin:
     recipe: str | None = None
     run: str | None = None
     """Name of the source run."""
-    run_id: str | None = None
-    """MLflow's of that run, where it was known when the file was written."""
     epoch: int | None = None
     config_digest: str | None = None
     data_digest: str | None = None
@@ -54,6 +52,8 @@ class Origin:
     """Prefixes of names that the source did not hold and that keep their random start, e.g. `head.thresh`."""
     version: str = field(default_factory=lambda: version("ocr-ray"))
     """Of this package, when the card was made."""
+    run_id: str | None = None
+    """MLflow's of that run, where it was known when the file was written."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def load_for_use(path: Path, model: str | None = None) -> tuple[Detector | OnnxD
 
 def read_card(path: Path) -> ModelCard:
     """What a file says of itself, without its weights: `.safetensors` and `.onnx` hold a card, `.pdparams` may have one
-    beside it, as `.json`.
+    beside it, as `FILE.json`.
 
     Raises: WeightsError when the file cannot be read or has no card.
     """
@@ -158,17 +158,17 @@ def read_card(path: Path) -> ModelCard:
             metadata = read_safetensors(path)[1]
         case ".onnx":
             metadata = onnx_metadata(path)
-        case ".pdparams" | ".json":
+        case ".pdparams":
             metadata = _beside(path)
         case _:
-            raise WeightsError(f"{path}: expected a .safetensors, .onnx, .pdparams or .json file")
+            raise WeightsError(f"{path}: expected a .safetensors, .onnx or .pdparams file")
     if "origin" not in metadata:
         raise WeightsError(f"{path}: does not say where it comes from; only files that ocr-ray wrote do")
     return ModelCard.from_metadata(metadata, str(path))
 
 
 def _beside(path: Path) -> dict[str, str]:
-    card = path.with_suffix(".json")
+    card = path.with_name(path.name + CARD)
     if not path.exists():
         raise WeightsError(f"{path}: no such file")
     try:

@@ -1,4 +1,4 @@
-"""The main job: a teacher by DML, a sweep of CML students under it, the best student's file, and what it reaches.
+"""The main job: a teacher by DML, a sweep of CML students under it, the best student's files, and what they reach.
 
 Each stage lies in a folder whose name follows from its inputs. So the same command again takes finished stages as they
 are and goes on with one that was interrupted, and a changed input is another folder.
@@ -7,6 +7,7 @@ are and goes on with one that was interrupted, and a changed input is another fo
 import dataclasses
 import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -15,8 +16,9 @@ from rich.table import Table
 from ocr_ray.config import CMLConfig, RecipeConfig, with_paths_resolved
 from ocr_ray.engine.evaluate import EvalConfig, Evaluation, evaluate
 from ocr_ray.errors import RunError
+from ocr_ray.export.write import Exported, export
 from ocr_ray.files import whole_file, write_text
-from ocr_ray.model_card import load_detector
+from ocr_ray.model_card import load_detector, read_card
 from ocr_ray.progress import LiveFeed
 from ocr_ray.recipes import read_train, read_val
 from ocr_ray.session import connected
@@ -26,6 +28,7 @@ from ocr_ray.sweep_result import SweepResult, finished_sweep
 from ocr_ray.train import CONFIG_FILE, TrainResult, finished_run, train
 from ocr_ray.tune import sweep
 from ocr_ray.typed import with_values
+from ocr_ray.whence import origin_with_run
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class PipelineResult:
     student: Path
     """Its card lies beside it as JSON."""
     evaluation: Evaluation
+    exported: Exported | None
+    """As ONNX, read by its readers on val; None where the packages for it are not installed."""
 
     def table(self) -> Table:
         """A row for each stage, for the terminal."""
@@ -74,7 +79,8 @@ def run_pipeline(stages: Stages, student: Path, live: LiveFeed) -> PipelineResul
     with whole_file(student) as aside:
         shutil.copyfile(found.best, aside)
     write_text(student.with_suffix(".json"), found.best.with_suffix(".json").read_text())
-    return PipelineResult(teacher, found, student, evaluate_winner(student, found.hmean, cml))
+    evaluation = evaluate_winner(student, found.hmean, cml)
+    return PipelineResult(teacher, found, student, evaluation, _exported(student, found.best, cml, live))
 
 
 def _teacher(cfg: RecipeConfig, space: SearchSpace | None, live: LiveFeed) -> TrainResult | SweepResult:
@@ -107,6 +113,18 @@ def _begun(folder: Path) -> bool:
     if folder.exists():
         shutil.rmtree(folder)
     return False
+
+
+def _exported(student: Path, best: Path, cfg: CMLConfig, live: LiveFeed) -> Exported | None:
+    """The student as ONNX beside its file, through the gate on val; its origin names the run of `best`."""
+    if any(find_spec(package) is None for package in ("onnx", "onnxruntime")):
+        live.say(
+            f"no ONNX: pip install 'ocr-ray[gate]', then `ocr-ray export {student} {student.with_suffix('.onnx')}`"
+        )
+        return None
+    live.stage("exporting, and reading the file by its readers")
+    origin = origin_with_run(best, read_card(best).origin)
+    return export(student, student.with_suffix(".onnx"), gate=read_val(cfg), origin=origin)
 
 
 def evaluate_winner(student: Path, hmean: float, cfg: CMLConfig) -> Evaluation:

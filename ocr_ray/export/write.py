@@ -5,7 +5,6 @@ did not travel. So these are in the file's metadata, and beside it in the words 
 """
 
 import dataclasses
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ from ocr_ray.export.gate import Gate, hold_to
 from ocr_ray.export.int8 import Quantised, quantise
 from ocr_ray.export.readers import Reader, onnxruntime_reader, opencv_reader, rapidocr_readers
 from ocr_ray.export.settings import rapidocr_settings, write_settings
-from ocr_ray.files import whole_file, write_text
+from ocr_ray.files import whole_file
 from ocr_ray.model_card import ModelCard, Origin, load_detector
 from ocr_ray.models.detector import Detector
 from ocr_ray.models.onnx_detector import OnnxDetector
-from ocr_ray.typed import to_plain
 from ocr_ray.weights.onnx_out import to_onnx
 
 if TYPE_CHECKING:
@@ -62,7 +60,14 @@ class Exported:
     gate: Gate | None = None
     quantised: Quantised | None = None
 
+    @property
+    def passed(self) -> bool:
+        """Whether its readers found what they should, as far as they were asked."""
+        return self.gate is None or self.gate.passed
+
     def __str__(self) -> str:
+        if not self.passed:
+            return f"{self.path}: readers find other things in it than PyTorch in its weights, so it got this name"
         size = self.path.stat().st_size / 2**20
         fed = f"fed by mean {list(self.card.normalize.mean)}, std {list(self.card.normalize.std)}"
         settings = f"; settings for RapidOCR: {self.settings}" if self.settings is not None else ""
@@ -89,7 +94,7 @@ def export(
     int8: Int8 | None = None,
     origin: Origin | None = None,
 ) -> Exported:
-    """Writes `out`, its card as `.json` and the reader's settings beside it, whole or not at all.
+    """Writes `out`, its card inside, and the reader's settings beside it, whole or not at all.
 
     Args: model is the sub-model of `weights`. normalize="inside": the graph takes pictures as RapidOCR 3 feeds them
         by default, (x / 255 - 0.5) / 0.5, and brings them itself to what the net was trained with. reader="opencv":
@@ -120,7 +125,6 @@ def export(
     path = out if passed else out.with_suffix(FAILED)
     with whole_file(path) as aside:
         aside.write_bytes(graph.SerializeToString())
-    write_text(path.with_suffix(".json"), json.dumps(to_plain(card), indent=2) + "\n")
     if not passed or reader == "opencv":
         return Exported(path, card, None, (), held, quantised)
     _, notes = rapidocr_settings(path, card)

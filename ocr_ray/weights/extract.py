@@ -12,6 +12,8 @@ from ocr_ray.weights.load import SUB_MODELS, Arrays, WeightsFile, read_weights
 from ocr_ray.weights.pdparams import write_pdparams
 from ocr_ray.weights.safetensors import write_safetensors
 
+CARD = ".json"
+"""After the name of a `.pdparams`: where its metadata lie."""
 OUT_SUFFIXES = (".safetensors", ".pdparams")
 
 
@@ -49,7 +51,7 @@ def convert(source: Path, out: Path) -> str:
 def write_weights(out: Path, arrays: Mapping[str, Arrays], metadata: Mapping[str, str]) -> None:
     """Writes sub-models under our names to `.safetensors`, or under PaddleOCR's to `.pdparams`.
 
-    The latter has no place for metadata; where there are any, they lie beside it as `.json`.
+    The latter has no place for metadata; where there are any, they lie beside it as `OUT.json`.
 
     Raises: WeightsError for another suffix; UserError when the folder cannot be written to.
     """
@@ -65,7 +67,7 @@ def write_weights(out: Path, arrays: Mapping[str, Arrays], metadata: Mapping[str
     write_pdparams(out, {name.removesuffix(ours) + to_paddle(ours): array for name, (ours, array) in flat.items()})
     if metadata:
         write_text(
-            out.with_suffix(".json"), json.dumps({key: _plain(text) for key, text in metadata.items()}, indent=2)
+            out.with_name(out.name + CARD), json.dumps({key: _plain(text) for key, text in metadata.items()}, indent=2)
         )
 
 

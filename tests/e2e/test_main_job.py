@@ -19,6 +19,7 @@ from ocr_ray.spaces import load_space
 from ocr_ray.stages import Stages
 from ocr_ray.tracking import PARENT_TAG
 from ocr_ray.weights.load import read_weights
+from ocr_ray.whence import whence
 
 SMALL = DemoScale(64, 0.7, 1.4, dml_steps=16, cml_steps=24, limit_side_len=128, limit_type="max", val=4, train=16)
 
@@ -74,6 +75,22 @@ def test_the_handed_out_file_is_the_best_trials_and_gives_its_figures(result: Pi
     assert again.resize == "longest side at most 128"  # the rule travelled with the weights
     assert again.score == result.evaluation.score
     assert list(read_weights(result.student).arrays) == [""]
+
+
+def test_readers_of_the_exported_file_find_what_the_weights_find(result: PipelineResult, out: Path) -> None:
+    exported = result.exported
+    assert exported is not None
+    assert exported.gate is not None
+    assert exported.gate.passed
+    assert exported.path == out / "student.onnx"
+    assert exported.gate.expected == result.evaluation.score
+    found = whence(exported.path, storage=out / "runs")
+    assert found.run is not None
+    assert found.run.run_id == exported.card.origin.run_id
+    assert found.run.name == f"trial {result.sweep.best_trial.number}"
+    assert found.run.hmean == pytest.approx(result.sweep.hmean)
+    by_digest = whence(result.student, storage=out / "runs")  # a copy: holds no id, and lies in no run's folder
+    assert by_digest.run == found.run
 
 
 def test_mlflow_holds_the_sweep_as_parent_and_its_trials_as_children(result: PipelineResult, out: Path) -> None:

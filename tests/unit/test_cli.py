@@ -31,6 +31,8 @@ COMMANDS = [
     "predict",
     "extract",
     "convert",
+    "export",
+    "whence",
     "weights",
     "weights fetch",
     "data check",
@@ -113,6 +115,19 @@ def test_eval_gives_its_figures_alone_as_json(run: Run, weights: Path, rendered:
     assert figures["diagnosis"]
 
 
+def test_export_writes_a_file_that_whence_knows(run: Run, weights: Path, rendered: Path, tmp_path: Path) -> None:
+    code, out, err = run("export", weights, tmp_path / "x.onnx", "--gate", rendered / "val_label.txt")
+    assert code == 0, err
+    assert "onnxruntime" in out
+    assert "OpenCV" in out
+    assert out.splitlines()[-1].startswith(f"{tmp_path / 'x.onnx'}  2.2")
+    code, out, err = run("whence", tmp_path / "x.onnx", "--storage", tmp_path)
+    assert code == 0, err
+    assert "a test" in out
+    assert f"not found: {tmp_path}/mlflow.db: no tracking database here" in out
+    assert run("eval", tmp_path / "x.onnx", rendered / "val_label.txt", "--model", "Teacher")[0] == 2
+
+
 def test_data_check_ends_with_1_when_something_would_be_dropped(run: Run, rendered: Path, tmp_path: Path) -> None:
     assert run("data", "check", rendered / "train_label.txt", "--val", rendered / "val_label.txt")[0] == 0
     broken = tmp_path / "labels.txt"
@@ -136,6 +151,11 @@ def test_data_check_ends_with_1_when_something_would_be_dropped(run: Run, render
         ("tune {configs}/ppocrv3_det_student.yaml nope.yaml", "nope.yaml: No such file"),
         ("rerun abc", "runs/mlflow.db: no tracking database here"),
         ("rerun abc --tracking ftp://x", "ftp://x"),
+        ("export nope.safetensors x.onnx", "nope.safetensors: no such file"),
+        ("export {weights} x.pt", "x.pt: expected a file to write that ends in .onnx"),
+        ("export {weights} x.onnx --int8", "export: --int8 and --calibrate LABELS go together"),
+        ("export {weights} x.onnx --gate no.txt", "no.txt: cannot be read"),
+        ("whence nope.onnx", "nope.onnx: no such file"),
         ("report nope", "nope: expected the folder of a sweep, or the name of one in runs/"),
         ("compare nope nope", "nope: expected the folder of a sweep"),
         ("eval nope.safetensors {rendered}/val_label.txt", "nope.safetensors: no such file"),
