@@ -84,7 +84,7 @@ class Overlaps:
 def overlaps(
     ground_truth: Sequence[ArrayLike], ignore: Sequence[bool] | NDArray[np.bool_], detections: Sequence[ArrayLike]
 ) -> Overlaps:
-    """Which regions and detections of a picture count, and how they lie over each other. Args and Raises: as `match`."""
+    """Which regions and detections of a picture count, and how they overlap. Args and Raises: as `match`."""
     if len(ignore) != len(ground_truth):
         raise ValueError(f"match: {len(ground_truth)} regions, but {len(ignore)} entries of ignore")
     regions, found = to_shapes(ground_truth), to_shapes(detections)

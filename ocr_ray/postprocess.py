@@ -19,7 +19,7 @@ APPROXIMATION = 0.002  # of a contour's length: how far a polygon may stray from
 
 Contour = NDArray[np.int32]  # (K, 1, 2)
 Kernel = tuple[NDArray[np.floating], float]
-"""What is found of a text before it is grown: outline `(K, 2)` in pixels of the map, and the mean probability inside."""
+"""A text before it is grown: outline `(K, 2)` in pixels of the map, and the mean probability inside."""
 
 
 @dataclass(frozen=True)
