@@ -118,7 +118,7 @@ def write_better(seen: Inspection, out: Path) -> str:
     )
     card = dataclasses.replace(seen.card, postprocess=found.best, origin=origin)
     copy_with_card(seen.weights, card, out, seen.model)
-    return f"{out}: {seen.weights.name} with {named(found)}"
+    return f"{out}: written, {settings_sentence(found)}"
 
 
 def settings_sentence(found: Found | None) -> str:

@@ -180,8 +180,8 @@ def _settings(seen: Inspection) -> Section | None:
     said = settings_sentence(found)
     lead = (
         f"Each picture's probability map was computed once, and {found.tried:,} settings were tried on it, in "
-        f"{found.seconds:.0f} s for all pictures. One half of them, {found.searched.pictures}, was searched; the best "
-        f"is reported on the other, {found.held_back.pictures}, which the search did not see. "
+        f"{found.seconds:.0f} s for all pictures. One half of them ({found.searched.pictures}) was searched; the best "
+        f"is reported on the other ({found.held_back.pictures}), which the search did not see. "
         f"{said[0].upper()}{said[1:]}"
     )
     rows = [Row((_text("the weights' own"), *_row(found, found.own, found.searched.own, found.held_back.own)))]
@@ -199,7 +199,8 @@ def _settings(seen: Inspection) -> Section | None:
     blocks.append(
         Prose(
             "Along each line the other settings are the best ones. ★: the best, ◆: the weights' own. The gain on the "
-            "searched half holds luck, since the settings were picked there; the other half's interval is a paired bootstrap over its pictures."
+            "searched half holds luck, since the settings were picked there; the other half's interval is a paired "
+            "bootstrap over its pictures."
         )
     )
     return Section("settings", "Settings after training", lead, tuple(blocks))
@@ -221,7 +222,12 @@ def _profile(found: Found, key: Key) -> Chart:
             mode="lines+markers",
             name=name,
             line={"color": colour, "dash": dash},
-            marker={"symbol": symbols, "size": [5 if s == "circle" else 12 for s in symbols], "line": {"width": 0}},
+            marker={
+                "symbol": symbols,
+                "size": [5 if s == "circle" else 12 for s in symbols],
+                "opacity": 1,
+                "line": {"width": 0},
+            },
             **hover([lines(f"{key}={point[0]:g}", f"{name}: {point[place]:.4f}") for point in points]),
         )
         for place, name, colour, dash in ((1, "searched half", BLUE, "solid"), (2, "other half", ORANGE, "dash"))

@@ -40,7 +40,8 @@ LEGEND = (
 class ShownSample:
     """One training sample, drawn: three pictures of one size."""
 
-    path: str
+    name: str
+    """Of the picture's file."""
     said: str
     """What was done to the picture."""
     picture: Image
@@ -72,7 +73,7 @@ def show_samples(
         write_text(out, rendered(_page(labels, shown, config)))
     else:
         write_image(out, contact_sheet([_row(sample) for sample in shown], SHEET_COLUMNS, 3 * PANEL_PX))
-    return f"{out}: {len(shown)} samples; {LEGEND}"
+    return f"{out}: {_number(shown)}; {LEGEND}"
 
 
 def first_samples(cfg: RecipeConfig, number: int) -> list[ShownSample]:
@@ -94,7 +95,7 @@ def _shown(sample: DrawnSample, item: Item) -> ShownSample:
     ]
     targets = item.targets
     return ShownSample(
-        sample.path,
+        Path(sample.path).name,
         _in_words(sample.augmentation, len(polygons), int(ignore.sum())),
         draw_marks(picture, marks),
         draw_shrink(picture, targets.shrink_map.numpy(), targets.shrink_mask.numpy()),
@@ -130,7 +131,12 @@ def _in_words(drawn: Augmentation, regions: int, ignored: int) -> str:
     parts += [f"turned by {drawn.degrees:.1f} degrees", f"scaled by {drawn.scale * drawn.fit:.2f}"]
     crop = drawn.crop
     parts.append(f"cut to {crop.width}x{crop.height}, shown as {drawn.filled[0]}x{drawn.filled[1]}")
-    return ", ".join(parts) + f"; {regions} regions, {ignored} of them ignored"
+    said = "no region" if not regions else f"{regions} region{'s' if regions > 1 else ''}, {ignored} ignored"
+    return f"{', '.join(parts)}; {said}"
+
+
+def _number(shown: Sequence[ShownSample]) -> str:
+    return f"{len(shown)} sample{'s' if len(shown) > 1 else ''}"
 
 
 def _row(sample: ShownSample) -> Image:
@@ -151,12 +157,12 @@ def _page(labels: Path, shown: Sequence[ShownSample], config: Path | None) -> Pa
         images = (sample.picture, sample.shrink, sample.threshold)
         names = ("as the net gets it", "shrink map", "threshold map")
         drawn = [as_picture(within(i, ON_PAGE_PX)[0], name) for i, name in zip(images, names, strict=True)]
-        blocks.append(Pictures(f"{sample.path}: {sample.said}", tuple(drawn)))
+        blocks.append(Pictures(f"{sample.name}: {sample.said}", tuple(drawn)))
     lead = f"{LEGEND[0].upper()}{LEGEND[1:]}."
     return Page(
         title=labels.name,
         kind="training samples",
         about=" · ".join([f"recipe {config or CMLConfig().recipe}", written()]),
-        headline=Headline(f"The first {len(shown)} samples of a run, as its net gets them."),
+        headline=Headline(f"The first {_number(shown)} of a run, as its net gets them."),
         sections=(Section("samples", "Samples", lead, tuple(blocks)),),
     )
