@@ -78,7 +78,8 @@ class Overlaps:
     def counts(self, among: NDArray[np.bool_] | None = None) -> MatchCounts:
         """What the picture gives; `among` as in `pairs`."""
         seen = self.iou if among is None else self.iou[:, among]
-        return MatchCounts(*seen.shape, len(self.pairs(among)), float(seen.max(initial=0.0)))
+        regions, detected = seen.shape
+        return MatchCounts(regions, detected, len(self.pairs(among)), float(seen.max(initial=0.0)))
 
 
 def overlaps(

@@ -18,7 +18,7 @@ MIN_SIDE_PX = 3  # of a kernel's rectangle; fixed in the reference. The grown on
 APPROXIMATION = 0.002  # of a contour's length: how far a polygon may stray from it
 
 Contour = NDArray[np.int32]  # (K, 1, 2)
-Kernel = tuple[NDArray[np.floating], float]
+Kernel = tuple[NDArray[np.integer | np.floating], float]
 """A text before it is grown: outline `(K, 2)` in pixels of the map, and the mean probability inside."""
 
 
@@ -137,7 +137,7 @@ def _quad_kernel(contour: Contour, probability: NDArray[np.float32], cfg: Postpr
     return quad, _mean_inside(probability, quad if cfg.score_mode == "fast" else contour[:, 0])
 
 
-def _grown_quad(quad: NDArray[np.floating], unclip_ratio: float) -> NDArray[np.floating] | None:
+def _grown_quad(quad: NDArray[np.integer | np.floating], unclip_ratio: float) -> NDArray[np.floating] | None:
     grown = unclip(quad, unclip_ratio)
     if len(grown) != 1:
         return None
@@ -150,7 +150,7 @@ def _polygon_kernel(contour: Contour, probability: NDArray[np.float32], cfg: Pos
     return None if len(kernel) < 4 else (kernel, _mean_inside(probability, kernel))
 
 
-def _grown_polygon(kernel: NDArray[np.floating], unclip_ratio: float) -> NDArray[np.floating] | None:
+def _grown_polygon(kernel: NDArray[np.integer | np.floating], unclip_ratio: float) -> NDArray[np.floating] | None:
     grown = unclip(kernel, unclip_ratio)
     if len(grown) != 1:
         return None
