@@ -280,6 +280,36 @@ def predict_command(
     typer.echo(predict(weights, images, out, model))
 
 
+@app.command("inspect")
+def inspect_command(
+    weights: Weights,
+    labels: Labels,
+    out: Annotated[Path, typer.Option(help="folder for inspect.html")],
+    root: Root = None,
+    model: Model = None,
+    worst: Annotated[int, typer.Option(min=0, help="pictures shown, the worst first")] = 12,
+    write: Annotated[
+        Path | None,
+        typer.Option(help="a copy of the weights, .safetensors, with the best settings; only where these are better"),
+    ] = None,
+) -> None:
+    """One HTML page about the errors of weights: the worst pictures, kinds, sizes, and whether other thresholds help.
+
+    Thresholds are picked on one half of the pictures and reported on the other; a copy by --write is used with them.
+
+    Example: `ocr-ray inspect student.safetensors val_label.txt --out inspection --write better.safetensors`
+    """
+    from ocr_ray.inspection.look import check_copy, settings_sentence, write_better
+    from ocr_ray.inspection.page import write_inspection
+
+    if write is not None:
+        check_copy(weights, write)
+    page, seen = write_inspection(weights, labels, out, root, model, worst)
+    typer.echo(seen.evaluation.one_line())
+    typer.echo(write_better(seen, write) if write is not None else settings_sentence(seen.found))
+    typer.echo(page)
+
+
 @app.command("extract")
 def extract_command(
     checkpoint: Weights,
@@ -449,6 +479,26 @@ def synth_command(
         raise DataError(f"{out}: holds a set already, choose another folder or remove it")
     render_set(out, SynthConfig(train=train, val=val), seed)
     typer.echo(f"{out}/train_label.txt  {out}/val_label.txt")
+
+
+@data_app.command("show")
+def show_data_command(
+    labels: Labels,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="a picture, .jpg or .png, or a page, .html")] = Path("samples.jpg"),
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="samples")] = 12,
+    config: Annotated[Path | None, typer.Option(help="the recipe they are for; absent: cml's own values")] = None,
+    root: Root = None,
+) -> None:
+    """Draws training samples as a net gets them: augmented, with their shrink and threshold maps.
+
+    They are those with which a run of that recipe begins, CopyPaste and all.
+
+    Example: `ocr-ray data show train_label.txt --out samples.html -n 6 data.augment.rotate_degrees=30`
+    """
+    from ocr_ray.inspection.samples import show_samples
+
+    typer.echo(show_samples(labels, out, number, config, root, overrides or []))
 
 
 @space_app.command("show")

@@ -52,6 +52,52 @@ class Score:
         return cls(precision, recall, hmean, counts.matched, counts.ground_truth, counts.detected)
 
 
+@dataclass(frozen=True, eq=False)
+class Overlaps:
+    """How the detections of one picture lie over its labelled regions. R regions and D detections count."""
+
+    regions: NDArray[np.intp]
+    """`(R,)`: which of the given regions these are."""
+    detections: NDArray[np.intp]
+    """`(D,)`: likewise."""
+    iou: NDArray[np.float64]
+    """`(R, D)`."""
+
+    def pairs(self, among: NDArray[np.bool_] | None = None) -> list[tuple[int, int]]:
+        """Row and column in `iou` of each match; `among` `(D,)` leaves out detections where it is false."""
+        hits = self.iou > MIN_IOU
+        free = np.ones(len(self.detections), bool) if among is None else among.copy()
+        pairs = []
+        for row in np.flatnonzero(hits.any(axis=1)).tolist():
+            candidates = np.flatnonzero(hits[row] & free)
+            if candidates.size:
+                free[candidates[0]] = False
+                pairs.append((row, int(candidates[0])))
+        return pairs
+
+    def counts(self, among: NDArray[np.bool_] | None = None) -> MatchCounts:
+        """What the picture gives; `among` as in `pairs`."""
+        seen = self.iou if among is None else self.iou[:, among]
+        regions, detected = seen.shape
+        return MatchCounts(regions, detected, len(self.pairs(among)), float(seen.max(initial=0.0)))
+
+
+def overlaps(
+    ground_truth: Sequence[ArrayLike], ignore: Sequence[bool] | NDArray[np.bool_], detections: Sequence[ArrayLike]
+) -> Overlaps:
+    """Which regions and detections of a picture count, and how they overlap. Args and Raises: as `match`."""
+    if len(ignore) != len(ground_truth):
+        raise ValueError(f"match: {len(ground_truth)} regions, but {len(ignore)} entries of ignore")
+    regions, found = to_shapes(ground_truth), to_shapes(detections)
+    is_region = are_valid(regions)
+    ignored = np.asarray(ignore, bool)
+    counting = np.flatnonzero(are_valid(found))
+    dropped = share_of_first(found[counting], regions[is_region & ignored]) > MAX_IGNORED_SHARE
+    counting = counting[~dropped.any(axis=1)]
+    wanted = np.flatnonzero(is_region & ~ignored)
+    return Overlaps(wanted, counting, iou(regions[wanted], found[counting]))
+
+
 def match(
     ground_truth: Sequence[ArrayLike], ignore: Sequence[bool] | NDArray[np.bool_], detections: Sequence[ArrayLike]
 ) -> MatchCounts:
@@ -65,21 +111,4 @@ def match(
     Raises: ValueError when `ignore` is of another length than `ground_truth`.
     Source: ICDAR 2015 robust reading competition, task 4.1; PaddleOCR, `DetectionIoUEvaluator`.
     """
-    if len(ignore) != len(ground_truth):
-        raise ValueError(f"match: {len(ground_truth)} regions, but {len(ignore)} entries of ignore")
-    regions, found = to_shapes(ground_truth), to_shapes(detections)
-    is_region = are_valid(regions)
-    ignored = np.asarray(ignore, bool)
-    found = found[are_valid(found)]
-    dropped = share_of_first(found, regions[is_region & ignored]) > MAX_IGNORED_SHARE
-    found = found[~dropped.any(axis=1)]
-    regions = regions[is_region & ~ignored]
-    overlap = iou(regions, found)
-    free = np.ones(len(found), bool)
-    matched = 0
-    for hits in overlap > MIN_IOU:
-        candidates = np.flatnonzero(hits & free)
-        if candidates.size:
-            free[candidates[0]] = False
-            matched += 1
-    return MatchCounts(len(regions), len(found), matched, float(overlap.max(initial=0.0)))
+    return overlaps(ground_truth, ignore, detections).counts()

@@ -50,6 +50,8 @@ class Origin:
     """The file these weights were read from, where it held no card."""
     new_parts: tuple[str, ...] = ()
     """Prefixes of names that the source did not hold and that keep their random start, e.g. `head.thresh`."""
+    settings: str | None = None
+    """How `postprocess` was chosen, where that was after the training; `hmean` is not of these settings then."""
     version: str = field(default_factory=lambda: version("ocr-ray"))
     """Of this package, when the card was made."""
     run_id: str | None = None
@@ -95,6 +97,23 @@ def save_detector(path: Path, detector: Detector, card: ModelCard) -> None:
     state = {name: tensor for name, tensor in detector.state_dict().items() if not name.endswith(BATCHES)}
     arrays = {name: tensor.detach().float().cpu().numpy() for name, tensor in state.items()}
     write_weights(path, {"": arrays}, card.to_metadata())
+
+
+def copy_with_card(source: Path, card: ModelCard, out: Path, model: str | None = None) -> None:
+    """The weights of `source`, or of its sub-model, bit for bit, with another card to `out`; whole or not at all.
+
+    Raises: WeightsError as `read_weights`, and for another suffix than `.safetensors`; UserError when the folder cannot
+        be written to.
+    """
+    check_keeps_card(out)
+    file = read_weights(source)
+    write_weights(out, {"": file.arrays[file.pick(model)]}, card.to_metadata())
+
+
+def check_keeps_card(out: Path) -> None:
+    """Whether a file of that name can hold a card. Raises: WeightsError for another suffix than `.safetensors`."""
+    if out.suffix != ".safetensors":
+        raise WeightsError(f"{out}: expected a file to write that ends in .safetensors, which holds settings")
 
 
 def load_detector(

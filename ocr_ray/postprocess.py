@@ -18,7 +18,8 @@ MIN_SIDE_PX = 3  # of a kernel's rectangle; fixed in the reference. The grown on
 APPROXIMATION = 0.002  # of a contour's length: how far a polygon may stray from it
 
 Contour = NDArray[np.int32]  # (K, 1, 2)
-Region = tuple[NDArray[np.floating], float]  # polygon in the map's pixels, score
+Kernel = tuple[NDArray[np.integer | np.floating], float]
+"""A text before it is grown: outline `(K, 2)` in pixels of the map, and the mean probability inside."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,15 @@ def boxes_from_map(
     Raises: ValueError when the map is not `(H, W)`.
     Source: Liao et al. 2020, arXiv 1911.08947, section 3; PaddleOCR, `DBPostProcess`.
     """
+    kernels = [kernel for kernel in kernels_of(probability, cfg) if not kernel[1] < cfg.box_thresh]
+    return texts_of(kernels, probability.shape, cfg, width, height)
+
+
+def kernels_of(probability: NDArray[np.float32], cfg: PostprocessConfig) -> list[Kernel]:
+    """The kernels of a map `(H, W)` with their scores, whatever these are, in the order of OpenCV's contours.
+
+    `box_thresh` and `unclip_ratio` have no part in them. Raises: ValueError as `boxes_from_map`.
+    """
     if probability.ndim != 2:
         raise ValueError(f"boxes_from_map: expected a map (H, W), found {probability.shape}")
     probability = np.ascontiguousarray(probability, np.float32)  # else each crop of it is copied by OpenCV
@@ -79,19 +89,21 @@ def boxes_from_map(
         bitmap = cast("NDArray[np.uint8]", cv2.dilate(bitmap, np.ones((2, 2), np.uint8)))
     found, _ = cv2.findContours(bitmap, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)  # holes as well, as the reference
     contours = cast("Sequence[Contour]", found)
-    region = _quad if cfg.box_type == "quad" else _polygon
-    polygons: list[NDArray[np.floating]] = []
-    scores: list[float] = []
-    for contour in contours[: cfg.max_candidates]:
-        if _is_tiny(contour):
-            continue
-        grown = region(contour, probability, cfg)
-        if grown is None:
-            continue
-        polygons.append(grown[0])
-        scores.append(grown[1])
-    map_height, map_width = probability.shape
-    scaled = _scaled(polygons, (map_width, map_height), (width, height))
+    kernel_of = _quad_kernel if cfg.box_type == "quad" else _polygon_kernel
+    kernels = (kernel_of(c, probability, cfg) for c in contours[: cfg.max_candidates] if not _is_tiny(c))
+    return [kernel for kernel in kernels if kernel is not None]
+
+
+def texts_of(
+    kernels: Sequence[Kernel], map_shape: tuple[int, ...], cfg: PostprocessConfig, width: int, height: int
+) -> list[Detection]:
+    """Kernels grown by `unclip_ratio` and scaled from a map `(H, W)` to a picture; those that come to nothing are left
+    out."""
+    grow = _grown_quad if cfg.box_type == "quad" else _grown_polygon
+    grown = [(grow(outline, cfg.unclip_ratio), score) for outline, score in kernels]
+    polygons = [polygon for polygon, _ in grown if polygon is not None]
+    scores = [score for polygon, score in grown if polygon is not None]
+    scaled = _scaled(polygons, (map_shape[1], map_shape[0]), (width, height))
     return [Detection(polygon, score) for polygon, score in zip(scaled, scores, strict=True)]
 
 
@@ -118,32 +130,32 @@ def _is_tiny(contour: Contour) -> bool:
     return (width - 1) * (height - 1) < MIN_SIDE_PX**2
 
 
-def _quad(contour: Contour, probability: NDArray[np.float32], cfg: PostprocessConfig) -> Region | None:
+def _quad_kernel(contour: Contour, probability: NDArray[np.float32], cfg: PostprocessConfig) -> Kernel | None:
     quad, side = _smallest_rectangle(contour)
     if side < MIN_SIDE_PX:
         return None
-    score = _mean_inside(probability, quad if cfg.score_mode == "fast" else contour[:, 0])
-    if score < cfg.box_thresh:
-        return None
-    grown = unclip(quad, cfg.unclip_ratio)
+    return quad, _mean_inside(probability, quad if cfg.score_mode == "fast" else contour[:, 0])
+
+
+def _grown_quad(quad: NDArray[np.integer | np.floating], unclip_ratio: float) -> NDArray[np.floating] | None:
+    grown = unclip(quad, unclip_ratio)
     if len(grown) != 1:
         return None
     quad, side = _smallest_rectangle(grown[0])
-    return None if side < MIN_SIDE_PX + 2 else (quad, score)
+    return None if side < MIN_SIDE_PX + 2 else quad
 
 
-def _polygon(contour: Contour, probability: NDArray[np.float32], cfg: PostprocessConfig) -> Region | None:
+def _polygon_kernel(contour: Contour, probability: NDArray[np.float32], cfg: PostprocessConfig) -> Kernel | None:
     kernel = cv2.approxPolyDP(contour, APPROXIMATION * cv2.arcLength(contour, True), True)[:, 0]
-    if len(kernel) < 4:
-        return None
-    score = _mean_inside(probability, kernel)
-    if score < cfg.box_thresh:
-        return None
-    grown = unclip(kernel, cfg.unclip_ratio)
+    return None if len(kernel) < 4 else (kernel, _mean_inside(probability, kernel))
+
+
+def _grown_polygon(kernel: NDArray[np.integer | np.floating], unclip_ratio: float) -> NDArray[np.floating] | None:
+    grown = unclip(kernel, unclip_ratio)
     if len(grown) != 1:
         return None
     _, side = _smallest_rectangle(grown[0])
-    return None if side < MIN_SIDE_PX + 2 else (grown[0].astype(np.float64), score)
+    return None if side < MIN_SIDE_PX + 2 else grown[0].astype(np.float64)
 
 
 def _smallest_rectangle(points: NDArray[np.generic]) -> tuple[NDArray[np.float32], float]:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ocr_ray.data.images import Image, read_image, write_image
-from ocr_ray.data.labels import format_line, read_labels
+from ocr_ray.data.labels import Sample, format_line, read_labels
 from ocr_ray.data.resize import ResizeConfig, resize_for_test
-from ocr_ray.engine.evaluate import EvalConfig, Evaluation, evaluate, shrink_maps
+from ocr_ray.engine.evaluate import EvalConfig, Evaluation, ImageResult, evaluate, shrink_maps
 from ocr_ray.errors import DataError, UserError
 from ocr_ray.files import write_text
 from ocr_ray.model_card import ModelCard, load_for_use
@@ -79,6 +79,27 @@ def evaluate_file(
     with _progress_bar(progress) as bar:
         task = bar.add_task("evaluating", total=len(samples))
         return evaluate(detector.to(device), samples, card.normalize, cfg, device, on_image=lambda _: bar.advance(task))
+
+
+def examine(
+    weights: Path,
+    samples: Sequence[Sample],
+    model: str | None,
+    watch: Callable[[ModelCard], Callable[[ImageResult], None]],
+) -> tuple[ModelCard, Evaluation]:
+    """Evaluates a file of weights by what travels with it, and shows each picture's result to what `watch` makes of its
+    card. Raises: as `evaluate_file`."""
+    detector, card = _load(weights, model)
+    cfg = EvalConfig(resize=card.resize, postprocess=card.postprocess)
+    device, see = _device(), watch(card)
+    with _progress_bar(True) as bar:
+        task = bar.add_task("looking", total=len(samples))
+
+        def on_image(result: ImageResult) -> None:
+            see(result)
+            bar.advance(task)
+
+        return card, evaluate(detector.to(device), samples, card.normalize, cfg, device, on_image=on_image)
 
 
 def predict(weights: Path, images: Sequence[Path], out: Path, model: str | None = None) -> Predictions:

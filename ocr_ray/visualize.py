@@ -1,6 +1,7 @@
 """Pictures for people: outlines of text regions, the probability map in colours, many pictures on one sheet."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import cv2
@@ -14,7 +15,33 @@ PREDICTED: Colour = (0, 140, 255)  # orange
 LABELLED: Colour = (255, 190, 0)  # blue; told apart from orange with any colour vision
 IGNORED: Colour = (200, 200, 200)
 UNDER: Colour = (0, 0, 0)
+WRONG: Colour = (255, 80, 255)  # magenta; a word beside it says what is wrong
 LINE_AT_PX = 500  # a picture's shorter side per pixel of line width
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """An outline to draw, and a word to write at its upper left."""
+
+    polygon: ArrayLike
+    colour: Colour
+    word: str = ""
+
+
+def draw_marks(image: Image, marks: Sequence[Mark]) -> Image:
+    """A copy of `image` with outlines as in `draw_regions`, and ASCII words in magenta on black over all of them.
+
+    A word that would lie on another one is left out, as is one whose polygon has its middle outside the picture.
+    """
+    canvas = image.copy()
+    width = _line_width(image)
+    for mark in marks:
+        _outline(canvas, mark.polygon, mark.colour, width)
+    taken = np.zeros(image.shape[:2], np.bool_)
+    for mark in marks:
+        if mark.word:
+            _write(canvas, mark, width, taken)
+    return canvas
 
 
 def draw_regions(
@@ -29,7 +56,7 @@ def draw_regions(
     image; `ignore` has one entry per labelled polygon, or none at all.
     """
     canvas = image.copy()
-    width = max(round(min(image.shape[:2]) / LINE_AT_PX), 1)
+    width = _line_width(image)
     skipped = list(ignore) if len(ignore) else [False] * len(labelled)
     for polygon, is_ignored in zip(labelled, skipped, strict=True):
         _outline(canvas, polygon, IGNORED if is_ignored else LABELLED, 1 if is_ignored else width)
@@ -74,6 +101,30 @@ def contact_sheet(images: Sequence[Image], columns: int, cell_width: int) -> Ima
         y, x = i // columns * cell_height, i % columns * cell_width
         sheet[y : y + cell.shape[0], x : x + cell_width] = cell
     return sheet
+
+
+def _line_width(image: Image) -> int:
+    return max(round(min(image.shape[:2]) / LINE_AT_PX), 1)
+
+
+def _write(canvas: Image, mark: Mark, width: int, taken: NDArray[np.bool_]) -> None:
+    """Above the polygon, or else below it; `taken` `(H, W)` says where words are."""
+    points = np.asarray(mark.polygon, np.float64)
+    middle = points.mean(axis=0)
+    if not np.isfinite(middle).all() or (middle < 0).any() or (middle >= (canvas.shape[1], canvas.shape[0])).any():
+        return
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45 * width
+    (text_width, text_height), below = cv2.getTextSize(mark.word, font, scale, width)
+    height = text_height + below
+    left = int(np.clip(points[:, 0].min(), 0, max(canvas.shape[1] - text_width, 0)))
+    for y in (points[:, 1].min() - height - 1, points[:, 1].max() + 2):
+        top = int(np.clip(y, 0, max(canvas.shape[0] - height, 0)))
+        place = taken[top : top + height + 1, left : left + text_width + 1]
+        if not place.any():
+            place[:] = True
+            cv2.rectangle(canvas, (left, top), (left + text_width, top + height), UNDER, cv2.FILLED)
+            cv2.putText(canvas, mark.word, (left, top + text_height), font, scale, WRONG, width, cv2.LINE_AA)
+            return
 
 
 def _outline(canvas: Image, polygon: ArrayLike, colour: Colour, width: int) -> None:

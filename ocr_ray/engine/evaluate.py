@@ -100,6 +100,9 @@ class ImageResult:
     counts: MatchCounts
     probability: NDArray[np.float32]
     """The shrink map `(H, W)`, at the size at which the picture entered the net."""
+    width: int = 0
+    """Of the picture as on disk, in pixels."""
+    height: int = 0
 
 
 @torch.no_grad()
@@ -205,7 +208,7 @@ def _evaluate_part(
             name = sample.name or str(sample.image)
             per_image.append(ImageCounts(picture.index, name, counts.matched, counts.ground_truth, counts.detected))
             if on_image is not None:
-                on_image(ImageResult(sample, detections, counts, probability))
+                on_image(ImageResult(sample, detections, counts, probability, picture.width, picture.height))
     return replace(part, per_image=tuple(per_image))
 
 

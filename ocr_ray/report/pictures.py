@@ -13,7 +13,7 @@ import cv2
 import torch
 
 from ocr_ray.config import load_config
-from ocr_ray.data.images import read_image
+from ocr_ray.data.images import Image, read_image
 from ocr_ray.data.labels import Sample
 from ocr_ray.engine.evaluate import EvalConfig, ImageResult, evaluate
 from ocr_ray.errors import UserError
@@ -144,12 +144,12 @@ def _drawn(net: _Net, result: ImageResult) -> Picture:
     found = [d.polygon * scale for d in result.detections]
     labelled = [polygon * scale for polygon in result.sample.polygons]
     regions = draw_regions(image, found, labelled, result.sample.ignore)
-    _, jpeg = cv2.imencode(".jpg", regions, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     matched, labels, detected = _counts(result.counts)
     wrong = detected - matched
-    return Picture(
-        base64.b64encode(jpeg.tobytes()).decode("ascii"),
-        regions.shape[1],
-        regions.shape[0],
-        f"{net.name}: {matched} of {labels} found" + (f", {wrong} wrong" if wrong else ""),
-    )
+    return as_picture(regions, f"{net.name}: {matched} of {labels} found" + (f", {wrong} wrong" if wrong else ""))
+
+
+def as_picture(image: Image, caption: str) -> Picture:
+    """For a page, in its own size."""
+    _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return Picture(base64.b64encode(jpeg.tobytes()).decode("ascii"), image.shape[1], image.shape[0], caption)

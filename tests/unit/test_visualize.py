@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
 
-from ocr_ray.visualize import IGNORED, LABELLED, PREDICTED, contact_sheet, draw_map, draw_regions, side_by_side
+from ocr_ray.visualize import (
+    IGNORED,
+    LABELLED,
+    PREDICTED,
+    WRONG,
+    Mark,
+    contact_sheet,
+    draw_map,
+    draw_marks,
+    draw_regions,
+    side_by_side,
+)
 
 SQUARE = np.array([[20, 20], [80, 20], [80, 60], [20, 60]])
 
@@ -66,3 +77,13 @@ def test_a_sheet_keeps_each_picture_in_proportion() -> None:
     assert (sheet[:100, 50:] == 20).all()
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet([], 2, 50)
+
+
+def test_a_word_is_written_where_none_is_yet() -> None:
+    image = np.full((100, 120, 3), 90, np.uint8)
+    words = [Mark(SQUARE, LABELLED, word) for word in ("missed", "false", "loose")]
+    one, two, three = (holds(draw_marks(image, words[:count]), WRONG) for count in (1, 2, 3))
+    assert 0 < one < two  # above, then below
+    assert three == two  # no place is left
+    assert holds(draw_marks(image, [Mark(SQUARE + 100, LABELLED, "far")]), WRONG) == 0
+    assert holds(draw_marks(image, [Mark(np.full((4, 2), np.nan), LABELLED, "nowhere")]), WRONG) == 0
