@@ -21,6 +21,8 @@ from ocr_ray.spaces import space_from_plain
 from ocr_ray.sweep_result import SweepResult
 from ocr_ray.tune import sweep
 
+pytestmark = pytest.mark.slow
+
 EPOCHS, EVERY = 8, 2
 LEARNS, STANDS_STILL = 1e-2, 1e-7
 SPACE = {"optim.lr": {"choice": [LEARNS, STANDS_STILL]}}
