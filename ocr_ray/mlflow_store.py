@@ -26,6 +26,8 @@ def quiet_client(uri: str) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     # A line for each run that ends at a server, on standard output, which belongs to results.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # Bars beside our own lines.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
     for name in ("mlflow.store.db.utils", "alembic"):  # a new database otherwise reports its tables

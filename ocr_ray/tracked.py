@@ -29,19 +29,19 @@ class TrackedRuns:
         path = uri.removeprefix("sqlite:///")
         if path != uri and not Path(path).exists():  # opening it would make an empty one
             raise RunError(f"{path}: no tracking database here (MLFLOW_TRACKING_URI names another)")
-        with _in_one_line(uri):
+        with answered(uri):
             self._client: MlflowClient = quiet_client(uri)
 
     def run(self, run_id: str) -> "Run":
         """The run of that id."""
-        with _in_one_line(f"run {run_id}: not found in {self.uri}"):
+        with answered(f"run {run_id}: not found in {self.uri}"):
             return self._client.get_run(run_id)
 
     def children(self, parent: "Run") -> "list[Run]":
         """The trials of a sweep, in the order of their start."""
         found: list[Run] = []
         token: str | None = None
-        with _in_one_line(f"{parent.info.run_id}: its trials cannot be read from {self.uri}"):
+        with answered(f"{parent.info.run_id}: its trials cannot be read from {self.uri}"):
             while True:
                 page = self._client.search_runs(
                     [parent.info.experiment_id],
@@ -63,17 +63,18 @@ class TrackedRuns:
 
     def download(self, run_id: str, name: str, folder: Path) -> Path:
         """An artifact's file, brought into `folder` or where it lies on this machine."""
-        with _in_one_line(f"run {run_id}: has no {name}"):
+        with answered(f"run {run_id}: has no {name}"):
             return Path(self._client.download_artifacts(run_id, name, str(folder)))
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """A metric's values by epoch."""
-        with _in_one_line(f"{run_id}: {metric} cannot be read from {self.uri}"):
+        with answered(f"{run_id}: {metric} cannot be read from {self.uri}"):
             return {point.step: point.value for point in self._client.get_metric_history(run_id, metric)}
 
 
 @contextmanager
-def _in_one_line(what: str) -> Iterator[None]:
+def answered(what: str) -> Iterator[None]:
+    """Turns what MLflow raises in the block into a RunError that starts with `what`."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 

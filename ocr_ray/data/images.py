@@ -19,17 +19,22 @@ def read_image(path: Path) -> Image:
     Raises: DataError when the file is not there, empty, or no picture that OpenCV can decode.
     """
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        data = path.read_bytes()
     except OSError as e:
         raise DataError(f"{path}: cannot be read: {e.strerror}") from e
-    if not data.size:
-        raise DataError(f"{path}: is empty, expected a picture")
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, source: str) -> Image:
+    """As `read_image`, of the bytes of a picture's file; `source` names them in an error."""
+    if not data:
+        raise DataError(f"{source}: is empty, expected a picture")
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as e:  # more pixels than OpenCV admits, for one
-        raise DataError(f"{path}: cannot be decoded: {e.err}") from e
+        raise DataError(f"{source}: cannot be decoded: {e.err}") from e
     if image is None:
-        raise DataError(f"{path}: is no picture that OpenCV can decode")
+        raise DataError(f"{source}: is no picture that OpenCV can decode")
     return cast(Image, image)
 
 
