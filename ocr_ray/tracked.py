@@ -57,7 +57,7 @@ class TrackedRuns:
 
     def with_tag(self, key: str, value: str) -> "list[Run]":
         """All runs of all experiments that have it, the newest first."""
-        with _in_one_line(f"{self.uri}: cannot be searched"):
+        with answered(f"{self.uri}: cannot be searched"):
             experiments = [e.experiment_id for e in self._client.search_experiments()]
             return list(self._client.search_runs(experiments, f"tags.`{key}` = '{value}'", max_results=RUNS_A_PAGE))
 

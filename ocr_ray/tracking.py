@@ -28,6 +28,8 @@ from ocr_ray.mlflow_store import one_line_of, opened_alone, quiet_client, refuse
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+LEDGER_FILE = "mlflow_runs.json"
+"""Which MLflow runs belong to a run's or sweep's folder."""
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 PARENT_TAG = "mlflow.parentRunId"
 KEY_TAG = "ocr_ray.key"

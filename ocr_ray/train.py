@@ -43,7 +43,7 @@ from ocr_ray.session import connected, gpus_in_cluster
 from ocr_ray.start import say_if_below_start, start_metrics
 from ocr_ray.stopwatch import Stopwatch, device_hours
 from ocr_ray.teaching.sharing import Teaching
-from ocr_ray.tracking import TrackedRun, Tracker
+from ocr_ray.tracking import LEDGER_FILE, TrackedRun, Tracker
 from ocr_ray.typed import flatten
 from ocr_ray.weights.coverage import coverage_table
 from ocr_ray.worker import (
@@ -62,8 +62,6 @@ MAY_CHANGE = (
     *("sweep.plateau_trials", "sweep.plateau_margin", "sweep.max_failed"),
 )
 """Keys that a sweep reads when its trials have ended, or that bound it: a resume may bring others."""
-LEDGER_FILE = "mlflow_runs.json"
-"""Which MLflow runs belong to a run's or sweep's folder."""
 CHECKPOINTS_KEPT = 2
 """Of a run: the last one, and the best one beside it."""
 

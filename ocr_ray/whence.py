@@ -12,7 +12,7 @@ from ocr_ray.errors import RunError
 from ocr_ray.mlflow_store import store_uri
 from ocr_ray.model_card import ModelCard, Origin, read_card
 from ocr_ray.tracked import TrackedRuns
-from ocr_ray.train import LEDGER_FILE
+from ocr_ray.tracking import LEDGER_FILE
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

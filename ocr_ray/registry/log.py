@@ -9,8 +9,8 @@ import shutil
 import tempfile
 import warnings
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from ocr_ray.errors import UserError, WeightsError, in_one_line
+from ocr_ray.errors import WeightsError, in_one_line
 from ocr_ray.export.write import export
 from ocr_ray.files import file_digest
 from ocr_ray.mlflow_store import opened_alone, quiet_client
-from ocr_ray.model_card import FORMAT, ModelCard
+from ocr_ray.model_card import FORMAT, ModelCard, load_detector
 from ocr_ray.registry.reader import OnnxReader
 from ocr_ray.settings import TrackingConfig
 from ocr_ray.tracked import answered
 from ocr_ray.weights.onnx_in import onnx_metadata
+from ocr_ray.whence import origin_with_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,9 +40,14 @@ ONNX_FILE = "detector.onnx"
 """The net's file among a logged model's artifacts."""
 PACKAGE = Path(__file__).resolve().parents[1]
 MODEL_CODE = Path(__file__).with_name("model_code.py")
-IMPORTED = ("mlflow", "numpy", "opencv-python", "onnxruntime", "pyclipper", "pydantic", "shapely")
-"""Packages that a served model imports. PyTorch is none of them."""
+IMPORTED = (
+    *(("mlflow",), ("numpy",), ("opencv-python", "opencv-python-headless", "opencv-contrib-python")),
+    *(("onnxruntime", "onnxruntime-gpu"), ("pyclipper",), ("pydantic",), ("shapely",)),
+)
+"""Packages that a served model imports, each with others that bring the same module. PyTorch is none of them."""
 LONGEST_TAG = 5000
+DIGEST_TAG = "file_digest"
+"""Of a version: SHA-256 of its ONNX file."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +67,26 @@ class Registered:
 def register(onnx: Path, uri: str, name: str = NAME, run_id: str | None = None) -> Registered:
     """Logs an exported ONNX file to its run as a model, and registers that as a new version of `name`.
 
-    Args: uri of the store, a database (made when it is missing) or a server; run_id: absent: a run of its own.
+    A file that is a version already is not registered again.
+
+    Args: uri of the store, a database (made when it is missing) or a server; run_id: absent: the run that the file
+        names or in whose folder it lies, where the store has it, else one of its own.
     Raises: WeightsError for a file that `ocr-ray export` did not write or that cannot be read; RunError when the store
-        does not answer, or has no such run.
+        does not answer, or has no run of the id that was given.
     """
     card = exported_card(onnx)
     OnnxReader(onnx).read(_example_picture())  # now, and not when it is served
     with answered(f"{name}: cannot be registered in {uri}"), opened_alone(uri):
         client = quiet_client(uri)
-        run = client.get_run(run_id) if run_id is not None else None
+        digest = file_digest(onnx)
+        found = client.search_model_versions(f"name = '{name}' and tags.{DIGEST_TAG} = '{digest}'")
+        if found:
+            return Registered(name, int(found[0].version), str(found[0].run_id), uri)
+        origin = origin_with_run(onnx, card.origin)
+        run = client.get_run(run_id) if run_id is not None else _known_run(client, origin.run_id)
     with answered(f"{name}: cannot be registered in {uri}"):
-        run = run or _new_run(client, uri, card.origin.run or onnx.stem)
+        is_new = run is None
+        run = run or _new_run(client, uri, origin.run or onnx.stem)
         model = client.create_logged_model(run.info.experiment_id, name, run.info.run_id)
         try:
             _log_files(client, model, onnx)
@@ -80,8 +95,8 @@ def register(onnx: Path, uri: str, name: str = NAME, run_id: str | None = None) 
             raise
         client.finalize_logged_model(model.model_id, "READY")
         _link(client, run, model)
-        number = _new_version(client, name, run, model, version_tags(onnx, card))
-        if run_id is None:
+        number = _new_version(client, name, run, model, {DIGEST_TAG: digest, **version_tags(card)})
+        if is_new:
             client.set_terminated(run.info.run_id, "FINISHED")
     return Registered(name, number, run.info.run_id, uri)
 
@@ -96,7 +111,8 @@ def register_weights(
     if weights.suffix == ".onnx" and onnx_metadata(weights).get("format") == FORMAT:
         return register(weights, uri, name, run_id)
     with tempfile.TemporaryDirectory() as folder:
-        exported = export(weights, Path(folder) / f"{weights.stem}.onnx", model)
+        origin = origin_with_run(weights, load_detector(weights, model)[1].origin)
+        exported = export(weights, Path(folder) / f"{weights.stem}.onnx", model, origin=origin)
         return register(exported.path, uri, name, run_id)
 
 
@@ -106,7 +122,7 @@ def register_or_say(
     """As `register`, at the end of what must not fail of it: what went wrong is said, and how to do it later."""
     try:
         return register(onnx, uri, name, run_id)
-    except UserError as e:
+    except Exception as e:  # what keeps a server's files has errors of its own kinds
         run = f" --run {run_id}" if run_id is not None else ""
         say(f"registry: {in_one_line(e)}; later: ocr-ray register {onnx} --name {name} --tracking {uri}{run}")
         return None
@@ -120,7 +136,7 @@ def exported_card(onnx: Path) -> ModelCard:
     return ModelCard.from_metadata(metadata, str(onnx))
 
 
-def version_tags(onnx: Path, card: ModelCard) -> dict[str, str]:
+def version_tags(card: ModelCard) -> dict[str, str]:
     """What a version says about where it comes from and how it is fed; parts that are not known are left out."""
     origin = card.origin
     known = {
@@ -132,10 +148,23 @@ def version_tags(onnx: Path, card: ModelCard) -> dict[str, str]:
         "data_digest": origin.data_digest,
         "source": origin.source,
         "ocr_ray": origin.version,
-        "file_digest": file_digest(onnx),
         **{key: value for key, value in card.to_metadata().items() if key in ("normalize", "resize", "postprocess")},
     }
     return {key: str(value)[:LONGEST_TAG] for key, value in known.items() if value is not None}
+
+
+def _known_run(client: "MlflowClient", run_id: str | None) -> "Run | None":
+    from mlflow.exceptions import MlflowException
+
+    if run_id is None:
+        return None
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as e:
+        if e.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    return run if run.info.lifecycle_stage == "active" else None
 
 
 def _new_run(client: "MlflowClient", uri: str, name: str) -> "Run":
@@ -179,16 +208,15 @@ def _log_files(client: "MlflowClient", model: "LoggedModel", onnx: Path) -> None
 
 def requirements() -> list[str]:
     """What a served model imports, pinned to what is installed here."""
-    headless = "opencv-python-headless"
-    pinned = {}
-    for package in IMPORTED:
-        try:
-            pinned[package] = version(package)
-        except PackageNotFoundError:
-            if package != "opencv-python":
-                raise
-            pinned[headless] = version(headless)
-    return [f"{package}=={number}" for package, number in pinned.items()]
+    return [_pinned(names) for names in IMPORTED]
+
+
+def _pinned(names: Sequence[str]) -> str:
+    """The first package of these that is installed."""
+    for name in names:
+        with suppress(PackageNotFoundError):
+            return f"{name}=={version(name)}"
+    raise WeightsError(f"registering a model needs {names[0]}: pip install {names[0]}")
 
 
 def _link(client: "MlflowClient", run: "Run", model: "LoggedModel") -> None:

@@ -15,7 +15,7 @@ from ocr_ray.errors import DataError
 from ocr_ray.registry.reader import OnnxReader
 
 if TYPE_CHECKING:
-    from mlflow.pyfunc import PythonModelContext
+    from mlflow.pyfunc.model import PythonModelContext
 
 ARTIFACT = "detector"
 """The ONNX file among the model's artifacts."""
@@ -33,7 +33,7 @@ class Found(BaseModel):
 # MLflow cannot check `Any`, and warns of it, also in its own classes; `as_image` checks. (It sets filters of its own.)
 with warnings.catch_warnings(record=True):
     warnings.simplefilter("default")
-    from mlflow.pyfunc import PythonModel
+    from mlflow.pyfunc.model import PythonModel
 
     class TextDetector(PythonModel):
         """Finds text in pictures, each of them the bytes of a file, their base64 text, or an array.
@@ -46,7 +46,9 @@ with warnings.catch_warnings(record=True):
             """Opens the net."""
             self._reader = OnnxReader(Path(context.artifacts[ARTIFACT]))
 
-        def predict(self, model_input: list[Any], params: dict[str, Any] | None = None) -> list[Found]:
+        def predict(  # type: ignore[override]  # without `context`, as MLflow recommends
+            self, model_input: list[Any], params: dict[str, Any] | None = None
+        ) -> list[Found]:
             """What each picture holds. A server answers one that cannot be read by 400, and none of its request."""
             found: list[Found] = []
             for number, given in enumerate(model_input, start=1):

@@ -22,8 +22,7 @@ from ocr_ray.record import RunRecord
 from ocr_ray.search.trial import OBJECTIVE
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.tracked import TrackedRuns
-from ocr_ray.tracking import TOOK_OVER
-from ocr_ray.train import LEDGER_FILE
+from ocr_ray.tracking import LEDGER_FILE, TOOK_OVER
 from ocr_ray.typed import flatten
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from ocr_ray.cli import app
 from ocr_ray.data.images import read_image
 from ocr_ray.data.resize import resize_for_test
 from ocr_ray.engine.evaluate import shrink_maps
+from ocr_ray.errors import RunError
 from ocr_ray.export.write import export
 from ocr_ray.files import file_digest
 from ocr_ray.model_card import load_for_use
 from ocr_ray.postprocess import boxes_from_map
 from ocr_ray.registry.log import Registered, register, register_or_say
-from tests.bright import write_detector, write_pictures
+from tests.bright import CARD, write_detector, write_pictures
 from tests.tracking_server import free_port
 
 NAME = "text-detector"
@@ -84,7 +86,17 @@ def test_a_version_says_where_it_comes_from(store: Store) -> None:
     assert json.loads(tags["resize"])["limit_type"] == "max"
     run = store.client.get_run(store.versions[0].run_id)
     assert (run.info.status, run.info.run_name) == ("FINISHED", "a sweep")
-    assert run.outputs.model_outputs != []
+    assert [output.model_id for output in run.outputs.model_outputs] != []
+
+
+def test_a_file_is_registered_once_and_to_the_run_that_made_it(store: Store, tmp_path: Path) -> None:
+    assert register(store.files[0], store.uri) == store.versions[0]
+    run_id = store.versions[1].run_id
+    origin = replace(CARD.origin, run_id=run_id)
+    named = write_detector(tmp_path / "named.onnx", 0.5, replace(CARD, origin=origin))
+    assert register(named, store.uri, "another").run_id == run_id
+    with pytest.raises(RunError, match="another: cannot be registered in sqlite"):
+        register(write_detector(tmp_path / "lost.onnx", 0.6), store.uri, "another", run_id="0" * 32)
 
 
 def test_a_store_that_is_away_sinks_nobody(store: Store) -> None:

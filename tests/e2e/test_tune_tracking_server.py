@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from ocr_ray.registry.log import register
+from ocr_ray.registry.store import Registry
 from ocr_ray.tracking import Tracker
+from tests.bright import write_detector
 from tests.tracking_server import free_port, tracking_server
 
 
@@ -28,6 +31,22 @@ def open_at_once(uri: str) -> set[str | None]:
 
     with ThreadPoolExecutor(4) as pool:
         return set(pool.map(open_one, range(4)))
+
+
+def registered_and_crowned(uri: str, run_id: str, folder: Path) -> None:
+    """A server's registry takes a model, and gives back the file that it was given."""
+    onnx = write_detector(folder / "bright.onnx", 0.4)
+    made = register(onnx, uri, run_id=run_id)
+    registry = Registry(uri)
+    version = registry.version(made.name)
+    assert (made.run_id, version.number) == (run_id, 1)
+    assert registry.champion(made.name) is None
+    registry.tag(version, {"promotion": "promoted"}, prefix="promotion")
+    registry.crown(version)
+    champion = registry.champion(made.name)
+    assert champion is not None
+    assert champion.tags["promotion"] == "promoted"
+    assert registry.fetch(champion, folder / "fetched").read_bytes() == onnx.read_bytes()
 
 
 def test_what_was_said_while_the_server_was_away_is_written_when_it_is_back(
@@ -67,6 +86,7 @@ def test_what_was_said_while_the_server_was_away_is_written_when_it_is_back(
             assert client.get_run(late.run_id).data.tags["mlflow.parentRunId"] == parent.run_id
             assert [f.path for f in client.list_artifacts(run.run_id, "best")] == ["best/student.safetensors"]
             assert {client.get_run(i).info.status for i in (run.run_id, late.run_id)} == {"FINISHED"}
+            registered_and_crowned(uri, run.run_id, tmp_path)
     assert capsys.readouterr().out == ""  # it belongs to results
     assert [line.split(",")[0].split(": ")[-1] for line in said] == [
         f"{uri} does not answer",

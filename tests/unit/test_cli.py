@@ -34,6 +34,8 @@ COMMANDS = [
     "convert",
     "export",
     "whence",
+    "register",
+    "promote",
     "weights",
     "weights fetch",
     "data check",
