@@ -18,9 +18,11 @@ from ocr_ray.engine.evaluate import EvalConfig, Evaluation, evaluate
 from ocr_ray.errors import RunError
 from ocr_ray.export.write import Exported, export
 from ocr_ray.files import whole_file, write_text
+from ocr_ray.mlflow_store import store_uri
 from ocr_ray.model_card import load_detector, read_card
 from ocr_ray.progress import LiveFeed
 from ocr_ray.recipes import read_train, read_val
+from ocr_ray.registry.log import register_or_say
 from ocr_ray.session import connected
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.stages import Stages, stage_name
@@ -80,7 +82,10 @@ def run_pipeline(stages: Stages, student: Path, live: LiveFeed) -> PipelineResul
         shutil.copyfile(found.best, aside)
     write_text(student.with_suffix(".json"), found.best.with_suffix(".json").read_text())
     evaluation = evaluate_winner(student, found.hmean, cml)
-    return PipelineResult(teacher, found, student, evaluation, _exported(student, found.best, cml, live))
+    exported = _exported(student, found.best, cml, live)
+    if exported is not None and exported.passed:
+        register_or_say(exported.path, store_uri(cml.tracking.uri, Path(cml.ray.storage)), live.say)
+    return PipelineResult(teacher, found, student, evaluation, exported)
 
 
 def _teacher(cfg: RecipeConfig, space: SearchSpace | None, live: LiveFeed) -> TrainResult | SweepResult:

@@ -89,6 +89,8 @@ def test_readers_of_the_exported_file_find_what_the_weights_find(result: Pipelin
     assert found.run.run_id == exported.card.origin.run_id
     assert found.run.name == f"trial {result.sweep.best_trial.number}"
     assert found.run.hmean == pytest.approx(result.sweep.hmean)
+    versions = MlflowClient(f"sqlite:///{out / 'runs' / 'mlflow.db'}").search_model_versions()
+    assert [version.run_id for version in versions] == [found.run.run_id]  # the pipeline registered it
     by_digest = whence(result.student, storage=out / "runs")  # a copy: holds no id, and lies in no run's folder
     assert by_digest.run == found.run
 
