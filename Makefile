@@ -33,6 +33,7 @@ fmt: setup  ## puts the code in shape
 
 faults: setup  ## the tests that kill processes, with the slow ones that `make test` leaves out
 	$(BIN)/python -m pytest tests/faults -m ""
+	$(BIN)/python -m pytest tests/e2e -m slow
 
 bench: setup  ## ratios of the data path, the step and what Ray adds, as a table; minutes (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)

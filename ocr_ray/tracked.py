@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 RUNS_A_PAGE = 1000
 
 
+def existing_store(uri: str) -> "MlflowClient":
+    """A client of a store that is to be read.
+
+    Raises: RunError when its database is not there, or it does not answer.
+    """
+    path = uri.removeprefix("sqlite:///")
+    if path != uri and not Path(path).exists():  # opening it would make an empty one
+        raise RunError(f"{path}: no tracking database here (--tracking or MLFLOW_TRACKING_URI names another)")
+    with answered(uri):
+        return quiet_client(uri)
+
+
 class TrackedRuns:
     """The runs of one store, to read.
 
@@ -26,11 +38,7 @@ class TrackedRuns:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        path = uri.removeprefix("sqlite:///")
-        if path != uri and not Path(path).exists():  # opening it would make an empty one
-            raise RunError(f"{path}: no tracking database here (MLFLOW_TRACKING_URI names another)")
-        with answered(uri):
-            self._client: MlflowClient = quiet_client(uri)
+        self._client = existing_store(uri)
 
     def run(self, run_id: str) -> "Run":
         """The run of that id."""

@@ -3,15 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ocr_ray.errors import RunError
-from ocr_ray.mlflow_store import quiet_client
 from ocr_ray.registry.log import ONNX_FILE
-from ocr_ray.tracked import answered
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from ocr_ray.tracked import answered, existing_store
 
 CHAMPION = "champion"
 """Alias of the version that is in use."""
@@ -39,11 +34,7 @@ class Registry:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        path = uri.removeprefix("sqlite:///")
-        if path != uri and not Path(path).exists():  # opening it would make an empty one
-            raise RunError(f"{path}: no tracking database here (--tracking or MLFLOW_TRACKING_URI names another)")
-        with answered(uri):
-            self._client: MlflowClient = quiet_client(uri)
+        self._client = existing_store(uri)
 
     def version(self, name: str, number: int | None = None) -> Version:
         """The version of that number, or the latest one."""
