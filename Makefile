@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint fmt faults bench clean
+.PHONY: help setup demo test lint fmt faults paddle bench clean
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
@@ -35,8 +35,16 @@ faults: setup  ## the tests that kill processes, with the slow ones that `make t
 	$(BIN)/python -m pytest tests/faults -m ""
 	$(BIN)/python -m pytest tests/e2e -m slow
 
+.venv-paddle/.installed:
+	$(PYTHON) -m venv .venv-paddle
+	.venv-paddle/bin/pip install --disable-pip-version-check --quiet "paddlepaddle>=3" setuptools
+	@touch $@
+
+paddle: setup .venv-paddle/.installed  ## PaddlePaddle loads the .pdparams that we write, key by key
+	OCR_RAY_PADDLE_PYTHON=.venv-paddle/bin/python $(BIN)/python -m pytest tests/paddle
+
 bench: setup  ## ratios of the data path, the step and what Ray adds, as a table; minutes (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## removes the virtual environment and caches; keeps runs/
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-paddle build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

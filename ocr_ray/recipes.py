@@ -19,7 +19,7 @@ from ocr_ray.data.loaders import EndsWith, loader_processes
 from ocr_ray.data.normalize import NormalizeConfig, renormalize
 from ocr_ray.engine.loop import Training
 from ocr_ray.errors import ConfigError, DataError
-from ocr_ray.model_card import ModelCard, load_detector
+from ocr_ray.model_card import FORMAT, ModelCard, load_detector
 from ocr_ray.models.detector import Detector
 from ocr_ray.models.distillation import CMLTriple, DMLPair, Single
 from ocr_ray.models.onnx_detector import OnnxDetector
@@ -28,7 +28,7 @@ from ocr_ray.weights.architecture import NOT_IN_SHAPES
 from ocr_ray.weights.coverage import Coverage, is_under
 from ocr_ray.weights.extract import sub_model_metadata
 from ocr_ray.weights.load import SUB_MODELS, WeightsFile, load_file, read_weights
-from ocr_ray.weights.onnx_in import ForeignNetError
+from ocr_ray.weights.onnx_in import ForeignNetError, onnx_metadata
 
 TEACHERS = ("Teacher", "Student", "Student2")
 """Sub-models of a file that may serve as teacher, the first that is there."""
@@ -121,6 +121,11 @@ def _run_as_it_is(path: Path, cfg: TeacherConfig, unknown: ForeignNetError) -> L
     for key, wanted in (("batch_stats", cfg.batch_stats), ("detector", cfg.detector), ("model", cfg.model)):
         if wanted:
             raise ConfigError(f"teacher.{key}: expected nothing for a file that onnxruntime runs as it is: {unknown}")
+    metadata = onnx_metadata(path)
+    if metadata.get("format") == FORMAT:
+        card = ModelCard.from_metadata(metadata, str(path))
+        note = f"the teacher {path.name} was exported here; onnxruntime runs it as it is"
+        return LoadedTeacher(net, cfg.normalize or card.normalize, (), (note,))
     note = f"the teacher {path.name} is none of the nets known here; onnxruntime runs it as it is"
     return LoadedTeacher(net, cfg.normalize or NormalizeConfig(), (), (note,))
 

@@ -26,6 +26,14 @@ TINY = Path(__file__).resolve().parents[1] / "tiny_student.yaml"
 EPOCHS = 14
 
 
+def command(process: psutil.Process) -> str:
+    """Its command line; empty for one that has ended since it was listed, as a stopped trial's workers may."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 class Sweep:
     """`ocr-ray tune` as a process group of its own, as a shell starts it."""
 
@@ -86,11 +94,11 @@ class Sweep:
     def stop(self, send: Callable[[int], None]) -> int:
         """The exit code. No process of the sweep, workers and cluster, is left."""
         family = psutil.Process(self.process.pid).children(recursive=True)
-        assert any("RayTrainWorker" in " ".join(p.cmdline()) for p in family)
+        assert any("RayTrainWorker" in command(p) for p in family)
         send(self.process.pid)
         self.process.communicate(timeout=60)
         _, alive = psutil.wait_procs(family, timeout=30)
-        assert not [p.cmdline() for p in alive]
+        assert not [command(p) for p in alive]
         return self.process.returncode
 
     def errors(self) -> str:

@@ -12,7 +12,10 @@ from ocr_ray.config import CMLConfig, override
 from ocr_ray.data.normalize import NormalizeConfig, normalize, renormalize
 from ocr_ray.engine.teacher import Teacher, packed
 from ocr_ray.errors import ConfigError, WeightsError
+from ocr_ray.export.write import export
 from ocr_ray.losses.dila import teacher_target
+from ocr_ray.model_card import ModelCard, save_detector
+from ocr_ray.models.detector import Detector, DetectorConfig
 from ocr_ray.models.distillation import CMLTriple
 from ocr_ray.models.onnx_detector import OnnxDetector
 from ocr_ray.recipes import build_model, load_teacher
@@ -73,6 +76,20 @@ def test_a_trial_sees_its_answers_to_pictures_normalised_its_own_way(tmp_path: P
     assert torch.equal(live, alone)
     stored = Teacher(loaded.net, loaded.normalize, 0.3, torch.device("cpu"))(pictures())
     assert torch.equal(stored, packed(teacher_target(live, 0.3)))
+
+
+def test_a_file_that_was_exported_here_is_fed_as_its_card_says(tmp_path: Path) -> None:
+    student, out = tmp_path / "student.safetensors", tmp_path / "out.onnx"
+    save_detector(student, Detector(DetectorConfig()), ModelCard())
+    export(student, out, normalize="inside")
+    loaded = load_teacher(cfg(out).teacher)
+    assert loaded.normalize == HALF
+    assert loaded.notes == ("the teacher out.onnx was exported here; onnxruntime runs it as it is",)
+    own = load_teacher(cfg(student).teacher)
+    with torch.no_grad():
+        expected = own.net.shrink_map(normalize(pictures(), own.normalize))
+    torch.testing.assert_close(loaded.net.shrink_map(normalize(pictures(), HALF)), expected, rtol=0, atol=1e-4)
+    assert load_teacher(cfg(out, "teacher.normalize={mean: [0, 0, 0], std: [1, 1, 1]}").teacher).normalize != HALF
 
 
 def test_renormalising_is_exact() -> None:

@@ -10,8 +10,11 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from ocr_ray.data.normalize import NormalizeConfig, normalize
+from ocr_ray.data.resize import ResizeConfig
 from ocr_ray.errors import DataError, WeightsError
 from ocr_ray.registry.reader import OnnxReader
 from ocr_ray.registry.served import as_image
@@ -32,6 +35,16 @@ def test_settings_come_from_the_file(tmp_path: Path, image: NDArray[np.uint8]) -
     assert np.ptp(smaller, axis=0).max() < np.ptp(polygon, axis=0).max()
     darker = replace(CARD, normalize=replace(CARD.normalize, mean=(0.5, 0.5, 0.5)))
     assert OnnxReader(write_detector(tmp_path / "c.onnx", 0.8, darker)).read(image) == []
+
+
+def test_pictures_are_fed_as_in_training_bit_for_bit(tmp_path: Path) -> None:
+    path = write_detector(tmp_path / "a.onnx", 0.8, replace(CARD, normalize=NormalizeConfig()))
+    levels = np.arange(256, dtype=np.uint8)
+    image = np.stack([np.tile(levels, (32, 1)), np.tile(levels[::-1], (32, 1)), np.tile(255 - levels // 3, (32, 1))], 2)
+    wanted = normalize(torch.from_numpy(image.transpose(2, 0, 1).copy())[None], NormalizeConfig()).numpy()
+    reader = OnnxReader(path)
+    reader.resize = ResizeConfig(limit_type="max", limit_side_len=256)
+    assert np.array_equal(reader.fed(image), wanted)
 
 
 def test_a_file_that_was_not_exported_here_is_refused(tmp_path: Path) -> None:
