@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from ocr_ray.config import CMLConfig, RecipeConfig, with_paths_resolved
+from ocr_ray.config import CMLConfig, RecipeConfig, load_config, with_paths_resolved
 from ocr_ray.engine.evaluate import EvalConfig, Evaluation, evaluate
 from ocr_ray.errors import RunError
 from ocr_ray.export.write import Exported, export
@@ -104,7 +104,9 @@ def _swept(what: str, cfg: RecipeConfig, space: SearchSpace, live: LiveFeed) -> 
     # As `sweep` itself sees the config, so that it takes its own folder for the same one.
     name = stage_name(what, with_values(cfg, space.fixed, space.source), space)
     folder = Path(cfg.ray.storage) / name
-    done = finished_sweep(folder)
+    if (folder / CONFIG_FILE).exists() and load_config(folder / CONFIG_FILE).data.keep != cfg.data.keep:
+        live.say(f"{name}: its trials were begun with another data.keep, which is not looked at again")
+    done = finished_sweep(folder, cfg)
     if done is not None:
         live.say(f"{name}: is there already, searched with these inputs")
         return done

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 
-from ocr_ray.config import CMLConfig, RecipeConfig, config_digest
+from ocr_ray.config import CMLConfig, RecipeConfig, config_digest, decides_numbers
 from ocr_ray.data.labels import Sample, data_digest
 from ocr_ray.errors import RunError
 from ocr_ray.files import write_text
@@ -198,6 +198,11 @@ def changed_code(before: RunRecord, now: RunRecord, when: str = "then") -> list[
         named = (f"{k} {before.packages.get(k, 'absent')} {when}, {now.packages.get(k, 'absent')} now" for k in odd)
         lines.append(f"packages: {'; '.join(named)}")
     return lines
+
+
+def deciding(record: RunRecord) -> RunRecord:
+    """The record without the inputs that no number of a run depends on: sets that are only looked at."""
+    return replace(record, inputs={key: digest for key, digest in record.inputs.items() if decides_numbers(key)})
 
 
 def changed_inputs(before: RunRecord, now: RunRecord, when: str = "then") -> list[str]:

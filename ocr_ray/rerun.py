@@ -11,7 +11,7 @@ from ocr_ray.config import RecipeConfig, load_config, override
 from ocr_ray.errors import DataError, RunError
 from ocr_ray.mlflow_store import store_uri
 from ocr_ray.progress import LiveFeed
-from ocr_ray.record import RECORD_FILE, Recorder, RunRecord, changed_code, changed_inputs
+from ocr_ray.record import RECORD_FILE, Recorder, RunRecord, changed_code, changed_inputs, deciding
 from ocr_ray.reports import read_reports
 from ocr_ray.settings import ClusterConfig
 from ocr_ray.tracked import TrackedRuns
@@ -72,9 +72,10 @@ def rerun(
         first = load_config(runs.download(run_id, CONFIG_FILE, Path(folder)))
         record = runs.download(run_id, RECORD_FILE, Path(folder))
         before = RunRecord.from_json(record.read_text(encoding="utf-8"), f"run {run_id}: {RECORD_FILE}")
-    cfg = override(with_values(first, {"tracking.uri": uri}, "rerun"), overrides)
+    # data.test is for the winner of a search and its controls; no loser gets a look at it by being run again.
+    cfg = override(with_values(first, {"tracking.uri": uri, "data.test": []}, "rerun"), overrides)
     now = Recorder().of(cfg)
-    inputs = changed_inputs(before, now)
+    inputs = changed_inputs(deciding(before), deciding(now))
     if inputs and not other_data:
         raise DataError(f"run {run_id}: {'; '.join(inputs)}: --other-data trains on what is there now")
     changed = [*changed_keys(first, cfg), *changed_code(before, now), *inputs]
@@ -95,7 +96,7 @@ def rerun(
 def changed_keys(first: RecipeConfig, cfg: RecipeConfig) -> list[str]:
     """A line for each key of the config that is another than then; where MLflow writes is none of the training's."""
     before, now = flatten(first), flatten(cfg)
-    keys = [key for key in dict.fromkeys([*before, *now]) if not key.startswith("tracking.")]
+    keys = [key for key in dict.fromkeys([*before, *now]) if not key.startswith("tracking.") and key != "data.test"]
     return [f"{k}: {before.get(k)} then, {now.get(k)} now" for k in keys if before.get(k) != now.get(k)]
 
 

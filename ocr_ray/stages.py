@@ -16,6 +16,7 @@ from ocr_ray.config import CMLConfig, DMLConfig, RecipeConfig, decides_numbers, 
 from ocr_ray.data.labels import data_digest
 from ocr_ray.errors import ConfigError
 from ocr_ray.recipes import read_train, read_val
+from ocr_ray.record import pictures_digest
 from ocr_ray.spaces import SearchSpace, load_space
 from ocr_ray.typed import flatten, read_yaml, with_values
 from ocr_ray.weights.load import weights_digest
@@ -24,6 +25,9 @@ STAGES = ("dml", "cml")
 STAGE_KEYS = ("recipe", "space", "values")
 WEIGHTS = ("student.weights", "teacher.weights")
 """Of these keys it is the file's bytes that count, not where it lies."""
+
+CONFIRMING = ("sweep.confirm", "sweep.seeds")
+"""Of a sweep's settings those that begin when its trials have ended."""
 
 
 @dataclass(frozen=True)
@@ -76,25 +80,32 @@ def load_stages(path: Path, overrides: Sequence[str] = ()) -> Stages:
 
 def stage_name(what: str, cfg: RecipeConfig, space: SearchSpace | None) -> str:
     """A folder's name that another input changes: `what`, a dash, and 10 hexadecimal digits of the deciding settings,
-    those of the sweep where there is one, what the labels say and what the weights hold.
+    those of the sweep where there is one, what the labels say, the pictures' sizes and what the weights hold.
+
+    A confirmation or a test that is asked for later is made in the same folder, of the trials that lie there.
 
     Raises: ConfigError, DataError as `read_train`.
     """
     flat = flatten(cfg)
+    read = (read_train(cfg), read_val(cfg))
     settings = {
         key: value
         for key, value in flat.items()
-        if key not in WEIGHTS and (decides_numbers(key) or (space is not None and key.startswith("sweep.")))
+        if key not in WEIGHTS and (decides_numbers(key) or (space is not None and _decides_trials(key)))
     }
     weights = {key: Path(flat[key]) for key in WEIGHTS if flat.get(key)}
     plain = {
         "settings": settings,
-        "space": None if space is None else [(key, repr(d)) for key, d in space.distributions],
-        "labels": [data_digest(read_train(cfg)), data_digest(read_val(cfg))],
+        "space": None if space is None else space.identity(),
+        "data": [digest(samples) for samples in read for digest in (data_digest, pictures_digest)],
         # Where there is no such file, the stage itself says so.
         "weights": {key: weights_digest(file) if file.exists() else str(file) for key, file in weights.items()},
     }
     return f"{what}-{hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]}"
+
+
+def _decides_trials(key: str) -> bool:
+    return key.startswith("sweep.") and key not in CONFIRMING
 
 
 def _for(text: str, stage: str) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ocr_ray.config import load_config
+from ocr_ray.config import RecipeConfig, load_config
 from ocr_ray.confirm.verdict import Confirmation
 from ocr_ray.files import write_text
 from ocr_ray.held_out import TestScores
@@ -53,9 +53,10 @@ class SweepResult:
         return trials_table(list(self.trials), self.pareto)
 
 
-def finished_sweep(folder: Path) -> SweepResult | None:
+def finished_sweep(folder: Path, wanted: RecipeConfig | None = None) -> SweepResult | None:
     """What `sweep` gave for the sweep in `folder`; None where it has not come to its end, its weights are gone, or it
-    had a confirmation or a test, which `sweep` with `resume` puts together again from what lies there."""
+    had a confirmation or a test, or is wanted with one: `sweep` with `resume` puts that together from what lies there.
+    """
     written = folder / RESULT_FILE
     if not written.exists():
         return None
@@ -64,7 +65,9 @@ def finished_sweep(folder: Path) -> SweepResult | None:
     book = TrialBook(folder, {})
     book.load()
     best = book.of(plain["best_trial_id"])
-    if cfg.sweep.confirm or cfg.data.test or best is None or not Path(plain["best"]).exists():
+    if any(c.sweep.confirm or c.data.test for c in (cfg, wanted or cfg)):
+        return None
+    if best is None or not Path(plain["best"]).exists():
         return None
     rule = stopping(cfg.sweep, cfg.optim.epochs, cfg.eval.every_epochs)
     return SweepResult(

@@ -32,6 +32,8 @@ LEDGER_FILE = "mlflow_runs.json"
 """Which MLflow runs belong to a run's or sweep's folder."""
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 PARENT_TAG = "mlflow.parentRunId"
+STAGE_TAG = "stage"
+"""Of the runs of a confirmation, which hang on the same parent as the trials."""
 KEY_TAG = "ocr_ray.key"
 """Of a run: a digest of its ledger and its key there, by which it is found where its id was not noted any more."""
 USED_CONFIG = "config"

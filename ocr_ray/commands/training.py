@@ -1,12 +1,16 @@
 """Commands that train: one recipe, a sweep, the whole way. Heavy imports wait inside."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from ocr_ray.commands.detectors import show_export
 from ocr_ray.commands.options import Config, Name, Overrides, wide_console
+
+if TYPE_CHECKING:
+    from ocr_ray.sweep_result import SweepResult
 
 
 def demo_command(
@@ -90,18 +94,7 @@ def tune_command(
     given = [f"{key}={value}" for key, value in options.items() if value is not None]
     cfg = load_config(config, [*(overrides or []), *given])
     result = sweep(cfg, load_space(space, cfg), name=name, resume=resume, warm_start=warm_start or [])
-    # Beside a terminal nobody's window is too narrow for it.
-    console = wide_console()
-    console.print(result.table())
-    if result.taught is not None:
-        typer.echo(result.taught.one_line())
-    for line in result.ranks.lines():
-        typer.echo(line)
-    if result.confirmation is not None:
-        console.print(result.confirmation.table())
-        typer.echo(result.confirmation.sentence)
-    if result.tested is not None:
-        typer.echo(result.tested.one_line())
+    show_sweep(wide_console(), result)
     typer.echo(f"all runs: {result.ui_line}")
     typer.echo(f"hmean {result.hmean:.4f}  {result.best}")
 
@@ -132,9 +125,7 @@ def pipeline_command(
     console = wide_console()
     console.print(result.table())
     console.print()
-    console.print(result.sweep.table())
-    if result.sweep.taught is not None:
-        typer.echo(result.sweep.taught.one_line())
+    show_sweep(console, result.sweep)
     if result.exported is not None:
         console.print()
         show_export(console, result.exported)
@@ -142,3 +133,17 @@ def pipeline_command(
     typer.echo(f"hmean {result.evaluation.score.hmean:.4f}  {result.student}")
     if result.exported is not None and not result.exported.passed:
         raise typer.Exit(1)
+
+
+def show_sweep(console: Console, result: "SweepResult") -> None:
+    """Trials, what their teacher took, whether early stopping was safe, and what a confirmation and a test found."""
+    console.print(result.table())
+    if result.taught is not None:
+        typer.echo(result.taught.one_line())
+    for line in result.ranks.lines():
+        typer.echo(line)
+    if result.confirmation is not None:
+        console.print(result.confirmation.table())
+        typer.echo(result.confirmation.sentence)
+    if result.tested is not None:
+        typer.echo(result.tested.one_line())

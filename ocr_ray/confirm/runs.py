@@ -27,14 +27,12 @@ from ocr_ray.reports import append_report, read_reports
 from ocr_ray.search.placement import TRIAL_CPU, room_for_trials
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan_teaching
-from ocr_ray.tracking import TrackedRun, Tracker
+from ocr_ray.tracking import STAGE_TAG, TrackedRun, Tracker
 from ocr_ray.train import CONFIG_FILE, build_trainer, reason, spoken, worker_resources
 from ocr_ray.typed import to_plain
 from ocr_ray.worker import DIAGNOSIS, STOPPED, raise_if_stopped
 
 CONFIRM_FOLDER = "confirm"
-STAGE_TAG = "stage"
-"""Of the runs of a confirmation, which hang on the same parent as the trials."""
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import optuna
 from ray.tune.search.optuna import OptunaSearch
 
 from ocr_ray.config import RecipeConfig, decides_numbers
-from ocr_ray.distributions import Choice, Distribution, RandInt, Scalar, holds
+from ocr_ray.distributions import Choice, Distribution, RandInt, Scalar, ends, holds
 from ocr_ray.errors import RunError
 from ocr_ray.files import write_text
 from ocr_ray.record import RunRecord
 from ocr_ray.search.trial import OBJECTIVE
 from ocr_ray.spaces import SearchSpace
 from ocr_ray.tracked import TrackedRuns
-from ocr_ray.tracking import LEDGER_FILE, TOOK_OVER
+from ocr_ray.tracking import LEDGER_FILE, STAGE_TAG, TOOK_OVER
 from ocr_ray.typed import flatten
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def find_earlier(
         if other:
             lines.append(f"warm start: {name}: not taken: {other}")
             continue
-        children = runs.children(parent)
+        children = [child for child in runs.children(parent) if STAGE_TAG not in child.data.tags]
         refused: list[tuple[str, str]] = []
         for child in children:
             taken = _compatible(child, cfg, space)
@@ -140,7 +140,8 @@ def _other_inputs(tags: Mapping[str, str], record: RunRecord) -> str:
     before = {key.removeprefix("digest."): value for key, value in tags.items() if key.startswith("digest.")}
     if not before:
         return "its record does not say which data it had"
-    odd = [key for key in dict.fromkeys([*before, *record.inputs]) if before.get(key) != record.inputs.get(key)]
+    keys = [key for key in dict.fromkeys([*before, *record.inputs]) if decides_numbers(key)]
+    odd = [key for key in keys if before.get(key) != record.inputs.get(key)]
     return f"other {', '.join(odd)}" if odd else ""
 
 
@@ -158,6 +159,7 @@ def _compatible(child: "Run", cfg: RecipeConfig, space: SearchSpace) -> EarlierT
         if key in params and params[key] != str(now):
             return f"{key} was {params[key]}, here it is {now}"
     values: dict[str, Scalar] = {}
+    outside: dict[str, str] = {}
     for key, distribution in space.distributions:
         if key not in space.varied:
             continue
@@ -166,9 +168,13 @@ def _compatible(child: "Run", cfg: RecipeConfig, space: SearchSpace) -> EarlierT
         try:
             value = _read(params[key], distribution)
         except ValueError:
-            return f"{key}={params[key]} lies outside the space"
+            outside[key] = f"{key}={params[key]} lies outside the space"
+            value = next(ends(distribution))
         values[key] = value
-    return EarlierTrial(values, hmean)
+    for condition in space.conditions:  # an idle key has the config's own value, and any other is as true
+        if not condition.holds(values):
+            outside.pop(condition.key, None)
+    return next(iter(outside.values())) if outside else EarlierTrial(values, hmean)
 
 
 def _read(text: str, distribution: Distribution) -> Scalar:

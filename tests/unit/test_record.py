@@ -14,6 +14,7 @@ from ocr_ray.record import (
     Recorder,
     RunRecord,
     code_version,
+    deciding,
     differences,
     keep_record,
     package_versions,
@@ -45,6 +46,13 @@ def test_a_record_comes_back_as_it_was_written(cfg: RecipeConfig, tmp_path: Path
     assert tags["digest.data.val"] == record.inputs["data.val"]
     with pytest.raises(RunError, match=r"x: is no record of a run"):
         RunRecord.from_json("{}", "x")
+
+
+def test_sets_that_are_only_looked_at_decide_nothing(cfg: RecipeConfig) -> None:
+    looking = override(cfg, [f"data.test=[{cfg.data.val[0]}]", f"data.keep=[{cfg.data.val[0]}]"])
+    with_sets = Recorder().of(looking)
+    assert {"data.test", "data.keep.pictures"} <= set(with_sets.inputs)
+    assert deciding(with_sets).inputs == Recorder().of(cfg).inputs
 
 
 def test_nothing_differs_until_something_does(cfg: RecipeConfig, tmp_path: Path) -> None:

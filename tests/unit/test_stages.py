@@ -1,11 +1,14 @@
 """A pipeline's file: two recipes, what both share, and folders whose names follow from the inputs."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from ocr_ray.config import override
 from ocr_ray.errors import ConfigError
+from ocr_ray.recipes import read_train
+from ocr_ray.spaces import space_from_plain
 from ocr_ray.stages import Stages, load_stages, stage_name
 from ocr_ray.typed import with_values
 
@@ -29,6 +32,7 @@ def test_the_shipped_file_takes_values_for_both_recipes_and_for_one() -> None:
     assert stages.dml.data.train == stages.cml.data.train == ("a.txt",)
     assert (stages.dml.optim.epochs, stages.cml.optim.epochs) == (7, 500)
     assert (stages.cml.sweep.trials, stages.dml.sweep.trials) == (5, 16)
+    assert (stages.cml.sweep.confirm, stages.cml.sweep.seeds) == (2, 3)
     assert stages.teacher_space is None
     assert "loss.distill.weight" in stages.space.varied
 
@@ -76,11 +80,21 @@ def test_a_folders_name_follows_from_what_decides_the_result(labelled: list[str]
         return stage_name("students", override(of.cml, changes), of.space)
 
     assert name(stages, "ray.storage=elsewhere", "teacher.store_mib=5") == name(stages)
+    assert name(stages, "sweep.confirm=5", "sweep.seeds=4") == name(stages)  # of trials that lie there
     other = [name(stages, change) for change in ("optim.lr=0.1", "sweep.trials=9", "run.seed=2")]
     assert len({name(stages), *other}) == 4
     wider = load_stages(SHIPPED, labelled)
     wider = Stages(wider.dml, wider.cml, type(wider.space)("x", wider.space.distributions[1:]))
     assert name(wider) != name(stages)
+    spaces = [
+        space_from_plain(
+            {"loss.db.main": {"choice": ["dice", "bce"]}, "loss.db.ohem_ratio": {"uniform": [2, 9], **when}},
+            stages.cml,
+            "x",
+        )
+        for when in ({}, {"when": {"loss.db.main": "bce"}})
+    ]
+    assert len({stage_name("students", stages.cml, space) for space in spaces}) == 2
     weights = tmp_path / "teacher.safetensors"
     weights.write_bytes(b"one")
     before = name(stages, f"teacher.weights={weights}")
@@ -97,3 +111,10 @@ def test_a_folders_name_follows_from_what_decides_the_result(labelled: list[str]
     before = stage_name("students", moved, stages.space)
     labels.write_text("".join(first.read_text().splitlines(keepends=True)[:-1]))
     assert stage_name("students", moved, stages.space) != before
+    copy = tmp_path / "pictures"
+    shutil.copytree(first.parent, copy)
+    copied = with_values(moved, {"data.root": str(copy)}, "test")
+    same = stage_name("students", copied, stages.space)
+    picture = next(iter(read_train(copied))).image
+    picture.write_bytes(picture.read_bytes() + b"0")
+    assert stage_name("students", copied, stages.space) != same

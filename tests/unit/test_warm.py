@@ -20,7 +20,7 @@ from ocr_ray.search.searchers import build_searcher
 from ocr_ray.search.trial import OBJECTIVE
 from ocr_ray.search.warm import EarlierTrial, find_earlier, keep_warm, kept_warm, study_with
 from ocr_ray.settings import SweepConfig
-from ocr_ray.spaces import Choice, Fixed, LogUniform, RandInt, SearchSpace
+from ocr_ray.spaces import Choice, Fixed, LogUniform, RandInt, SearchSpace, space_from_plain
 from ocr_ray.tracking import Tracker
 from ocr_ray.typed import flatten, with_values
 
@@ -51,8 +51,7 @@ def write_sweep(
             used = json.dumps(flatten(with_values(CFG, changes, "test")))
             run.report({"epoch": 20, OBJECTIVE: trial.get("hmean", 0.5), "config": used})
             run.tags({"end": trial.get("end", "finished")})
-            if "took_over" in trial:
-                run.tags({"took_over": trial["took_over"]})
+            run.tags({key: trial[key] for key in ("took_over", "stage") if key in trial})
     return parent.run_id
 
 
@@ -75,6 +74,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {**first, "loss.dml.weight": 2.0},
         {**first, "end": "stopped early"},
         {**first, "took_over": "trial 1 at epoch 10"},
+        {**first, "stage": "confirm"},  # of a confirmation: no trial
     ]
     write_sweep(folder, "some", some)
     write_sweep(folder, "many", [{**first, "optim.lr": 0.2 + n} for n in range(4)] + [{**first, "optim.epochs": 9}] * 3)
@@ -108,6 +108,32 @@ def test_many_reasons_are_counted(storage: Path) -> None:
 
 def test_another_val_is_another_measure(storage: Path) -> None:
     assert find(storage, "elsewhere") == ((), ("warm start: elsewhere: not taken: other data.val",))
+
+
+def test_sets_that_are_only_looked_at_make_no_other_measure(tmp_path: Path) -> None:
+    looked_at = {**INPUTS, "data.keep": "k" * 64, "data.test": "e" * 64, "data.test.pictures": "p" * 16}
+    trial = {"optim.lr": 0.01, "data.batch_size": 4, "loss.db.main": "bce"}
+    write_sweep(tmp_path, "tested", [trial], dataclasses.replace(RECORD, inputs=looked_at))
+    assert find(tmp_path, "tested")[1] == ("warm start: tested: 1 of 1 trials taken",)
+
+
+def test_a_key_that_a_trial_did_not_draw_lies_nowhere_outside(tmp_path: Path) -> None:
+    """The config's own ratio, 3, is not in the space: a trial with `dice` has it, and does not look at it."""
+    plain = {
+        "loss.db.main": {"choice": ["dice", "bce"]},
+        "loss.db.ohem_ratio": {"uniform": [4, 9], "when": {"loss.db.main": "bce"}},
+    }
+    space = space_from_plain(plain, CFG, "x.yaml")
+    write_sweep(
+        tmp_path,
+        "idle",
+        [{"loss.db.main": "dice"}, {"loss.db.main": "bce"}, {"loss.db.main": "bce", "loss.db.ohem_ratio": 5.0}],
+    )
+    found = find_earlier(["idle"], CFG, space, RECORD, tmp_path, store_uri(None, tmp_path))
+    assert [trial.values["loss.db.main"] for trial in found.trials] == ["dice", "bce"]
+    assert found.trials[1].values["loss.db.ohem_ratio"] == 5.0
+    assert found.lines[1] == "warm start: idle: trial 2 not taken: loss.db.ohem_ratio=3.0 lies outside the space"
+    study_with(found.trials, space)  # every key of each lies where it may
 
 
 def test_a_sweep_is_found_by_its_parents_id_as_well(storage: Path) -> None:
