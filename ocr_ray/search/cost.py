@@ -110,7 +110,8 @@ class CostEstimate:
             (budget.seconds - its.seconds) / searched.seconds,
             (budget.device_seconds - its.device_seconds) / searched.device_seconds,
         )
-        seconds = max(searched.seconds * share, min(least_s, searched.seconds))
+        share = max(share, min(1.0, least_s / searched.seconds))
+        seconds = searched.seconds * share
         left_s = max(0.0, searched.left_s - (searched.seconds - seconds))
         return Estimate(
             seconds + its.seconds,

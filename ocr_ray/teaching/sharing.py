@@ -180,6 +180,11 @@ def open_teaching(cfg: RecipeConfig, plan: TeachingPlan, folder: Path | None = N
     desk = TeacherDesk.remote(  # type: ignore[attr-defined]  # as ray.remote leaves it
         to_plain(cfg), plan.place, plan.digest, limit, plan.turns, plan.producers, plan.options, plan.threads
     )
+    return teaching_of(plan, desk, folder)
+
+
+def teaching_of(plan: TeachingPlan, desk: Any, folder: Path | None) -> Teaching:
+    """The plan's desk, which goes on counting from what is kept in the folder, if there is one."""
     kept = folder / TEACHER_FILE if folder is not None else None
     if kept is None or not kept.exists():
         return Teaching(plan, desk, folder)
