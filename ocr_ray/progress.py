@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,8 +17,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-Phase = Literal["starting", "new parts", "training", "evaluating", "done", "stopped early", "stopped by hand", "failed"]
-ENDED: tuple[Phase, ...] = ("done", "stopped early", "stopped by hand", "failed")
+Ended = Literal["done", "stopped early", "stopped by hand", "stopped by budget", "failed"]
+Phase = Literal["starting", "new parts", "training", "evaluating", Ended]
+ENDED = get_args(Ended)
 SEEN_S = 2.0
 """Of training, before anything is said about how long it takes."""
 HEARTBEAT_S = 20.0
@@ -82,6 +83,8 @@ class _Run:
     heard: float = 0.0
     loss: float | None = None
     hmean: float | None = None
+    best: float | None = None
+    """Of all its evaluations."""
     first_fraction: float = 0.0
     ended: float | None = None
     training_s: float | None = None
@@ -92,7 +95,8 @@ class _Run:
             self.training_since, self.first_fraction = now, event.fraction
         self.event, self.heard = event, now
         self.loss = self.loss if event.loss is None else event.loss
-        self.hmean = self.hmean if event.hmean is None else event.hmean
+        if event.hmean is not None:
+            self.hmean, self.best = event.hmean, max(event.hmean, self.best or 0.0)
         if event.phase in ENDED:
             self.ended = now
             return
@@ -209,7 +213,7 @@ class LiveFeed:
         words = [self._stage or "waiting"]
         if self._expected > 1:
             words.append(f"{len(ended)} of {self._expected} ended")
-        hmeans = [run.hmean for run in self._runs.values() if run.hmean is not None]
+        hmeans = [run.best for run in self._runs.values() if run.best is not None]
         if len(self._runs) > 1 and hmeans:
             words.append(f"best hmean {max(hmeans):.4f}")
         return ", ".join(words)

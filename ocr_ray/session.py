@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import psutil
 import ray
 
-from ocr_ray.errors import ClusterError, ConfigError
+from ocr_ray.errors import ClusterError, ConfigError, in_one_line
 from ocr_ray.prestart import import_ahead
 from ocr_ray.settings import ClusterConfig
 
@@ -58,7 +58,7 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
     The address is the config's, or RAY_ADDRESS (which Ray sets inside a submitted job); with neither, a cluster of
     our own is started on this machine. Already connected, it is left as it is.
 
-    Raises: ClusterError when nothing answers at the address.
+    Raises: ClusterError when nothing answers at the address, or a cluster of our own does not come up.
     """
     if ray.is_initialized():
         with sigterm_as_ctrl_c():
@@ -75,15 +75,7 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
         if own:
             for key, value in OWN_RAYLET_ENV.items():
                 os.environ.setdefault(key, value)
-            # The dashboard stays on: a stopped trial's placement group is given back by way of its State API.
-            ray.init(
-                "local",
-                include_dashboard=True,
-                dashboard_host="127.0.0.1",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=runtime_env,
-            )
+            _start_own(runtime_env, others)
         elif SUBMITTED in os.environ:
             # A submitted job has a runtime environment of its own; it is left as it is.
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
@@ -108,6 +100,31 @@ def connected(cluster: ClusterConfig) -> Iterator[None]:
             leaving.join(LEAVING_S)
         else:
             ray.shutdown()
+
+
+def _start_own(runtime_env: dict[str, Any], others: set[psutil.Process]) -> None:
+    """A cluster on this machine, to which this process, with `others` for children, is then connected.
+
+    Raises: ClusterError when it does not come up, of which nothing is then left.
+    """
+    try:
+        # The dashboard stays on: a stopped trial's placement group is given back by way of its State API.
+        ray.init(
+            "local",
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=runtime_env,
+        )
+    except Exception as e:  # Ray raises as such what its parts did not do in time
+        _end_at_once(set(psutil.Process().children()) - others)
+        with suppress(Exception):
+            ray.shutdown()
+        raise ClusterError(
+            f"Ray did not start on this machine ({in_one_line(e)}): it is busy, or short of memory or disk; try again "
+            "when less runs on it, or start a cluster with `ray start --head` and name it by ray.address"
+        ) from e
 
 
 def _end_at_once(processes: Iterable[psutil.Process]) -> None:

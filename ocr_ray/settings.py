@@ -13,11 +13,13 @@ class SweepConfig:
     trials: int = 16
     max_hours: float | None = None
     """Wall time, over all attempts. When it, or one of the three below, is spent, no further trial is started, and each
-    that runs ends with the epoch under way. Absent: no such limit."""
+    that runs ends with the epoch under way, but for the control, which comes to its end. Within the hours, room is kept
+    for the confirmation by the measured time of a run, up to half of them; as many candidates as fit are confirmed, and
+    what has begun comes to its end. Absent: no such limit."""
     max_device_hours: float | None = None
-    """Hours times workers, summed over trials, from their start to their end."""
+    """Hours times workers, summed over trials and runs of the confirmation, from their start to their end."""
     plateau_trials: int | None = None
-    """The sweep ends when so many trials one after another have ended without raising the best hmean by more than
+    """The search ends when so many trials one after another have ended without raising the best hmean by more than
     plateau_margin."""
     plateau_margin: float = 0.002
     max_failed: float = 0.5

@@ -5,7 +5,6 @@ process that starts a training run of its own, whose workers hold the CPUs and G
 """
 
 import contextlib
-import json
 import shlex
 import time
 from collections.abc import Sequence
@@ -14,22 +13,24 @@ from typing import NoReturn
 
 from ocr_ray.config import RecipeConfig, to_yaml, with_paths_resolved
 from ocr_ray.confirm.decide import decide
+from ocr_ray.confirm.room import BudgetLeft
+from ocr_ray.confirm.runs import Confirmed, confirmed_so_far
 from ocr_ray.driver import Driver
 from ocr_ray.errors import ConfigError, RunError
-from ocr_ray.files import write_text
 from ocr_ray.mlflow_store import store_uri
 from ocr_ray.progress import LiveFeed
 from ocr_ray.record import Recorder
 from ocr_ray.report.at_end import report_at_end
-from ocr_ray.report.read import TEACHER_FILE
+from ocr_ray.search import requests
 from ocr_ray.search.cost import CostEstimate
-from ocr_ray.search.disk import disk_need, must_have_room
+from ocr_ray.search.disk import DiskNeed, disk_need, must_have_room
 from ocr_ray.search.first import first_trials
 from ocr_ray.search.history import ranks_of
 from ocr_ray.search.loop import TuneLoop
 from ocr_ray.search.notes import device_hours_of
 from ocr_ray.search.placement import check_state_api, room_for_trials
 from ocr_ray.search.population import check_population, must_run_at_once
+from ocr_ray.search.room import Cost, KeptRoom, RunTimes, runs_of
 from ocr_ray.search.schedulers import stopping, stopping_notes
 from ocr_ray.search.searchers import searcher_notes
 from ocr_ray.search.student import check_start_fits
@@ -95,7 +96,10 @@ def sweep(
         rule = stopping(cfg.sweep, cfg.optim.epochs, cfg.eval.every_epochs)
         for line in (*first.notes, *searcher_notes(cfg.sweep, space), *stopping_notes(cfg, rule)):
             live.say(line)
-        need = disk_need(built.model, cfg.sweep.trials - len(book.trials), at_once, rule.rule == "pbt")
+        confirmed = confirmed_so_far(folder, cfg)
+        to_confirm = max(0, runs_of(cfg.sweep, cfg.sweep.confirm) - confirmed.runs)
+        to_try = cfg.sweep.trials - len(book.trials)
+        need = disk_need(built.model, to_try, at_once, rule.rule == "pbt", to_confirm)
         must_have_room(folder, need)
         recorder = Recorder()
         record = recorder.of(cfg)
@@ -117,11 +121,26 @@ def sweep(
         parent.metrics(start, step=0)
         teaching = None
         if plan is not None:
-            teaching = open_teaching(cfg, plan)
+            teaching = open_teaching(cfg, plan, folder)
             stack.callback(teaching.close)
         watch = Stopwatch(folder)
-        cost = _cost(cfg, book, at_once, need.in_all, watch)
-        loop = TuneLoop(cfg, space, folder, book, live, tracker, parent, teaching, recorder, watch)
+        cost = _cost(cfg, book, at_once, need, watch, confirmed, first.control is not None)
+        workers, times = cfg.ray.num_workers, RunTimes(folder)
+        kept = KeptRoom(cfg.sweep, book, times, cfg.optim.epochs, workers, at_once, confirmed.runs)
+        loop = TuneLoop(
+            cfg,
+            space,
+            folder,
+            book,
+            live,
+            tracker,
+            parent,
+            teaching,
+            recorder,
+            watch,
+            kept,
+            confirmed.device_seconds,
+        )
         try:
             ended = loop.run(first, rule, found, cost, at_once, resume)
         except KeyboardInterrupt:
@@ -134,7 +153,6 @@ def sweep(
         parent.tags({"ended": ended or "all trials"})
         taught = teaching.stats() if teaching is not None else None
         if taught is not None:
-            write_text(folder / TEACHER_FILE, json.dumps(taught.metrics()))
             live.say(taught.one_line())
         ranks = ranks_of(folder, book, rule.rungs if cfg.sweep.against is None else ())
         parent.metrics({**(taught.metrics() if taught is not None else {}), **ranks.metrics()}, len(book.trials) + 1)
@@ -146,11 +164,24 @@ def sweep(
         parent.tags({"best_trial": str(best.number), "best_trial_id": best.trial_id})
         if teaching is not None:
             teaching.close()  # what follows may want its room
+        device_s = device_hours_of(book.trials, workers) * HOUR_S + confirmed.device_seconds
+        left = BudgetLeft(
+            cfg.sweep,
+            storage,
+            Cost(watch.seconds, device_s),
+            times.mean(book.trials),
+            at_once,
+            workers,
+            resume_line(folder, space.source),
+        )
         try:
-            decision = decide(cfg, space, folder, book.trials, best, live, tracker, parent)
+            decision = decide(cfg, space, folder, book.trials, best, live, tracker, parent, watch, left)
         except KeyboardInterrupt:
             live.say(f"sweep: stopped; `--name {name} --resume` goes on with it")
             raise
+        finally:
+            watch.save()
+        requests.done(folder)  # one that came too late to stop anything
         parent.artifact(decision.weights.parent, "best")
         say_if_below_start(decision.hmean, start, live)
         pareto = None
@@ -181,10 +212,30 @@ def sweep(
     return result
 
 
-def _cost(cfg: RecipeConfig, book: TrialBook, at_once: int, disk: int, watch: Stopwatch) -> CostEstimate:
+def _cost(
+    cfg: RecipeConfig,
+    book: TrialBook,
+    at_once: int,
+    disk: DiskNeed,
+    watch: Stopwatch,
+    confirmed: Confirmed,
+    has_control: bool,
+) -> CostEstimate:
     left = cfg.sweep.trials - sum(trial.end != "running" for trial in book.trials)
-    device_s = device_hours_of(book.trials, cfg.ray.num_workers) * HOUR_S
-    return CostEstimate(cfg.sweep, left, at_once, cfg.ray.num_workers, disk, watch.seconds, device_s)
+    workers = cfg.ray.num_workers
+    device_s = device_hours_of(book.trials, workers) * HOUR_S + confirmed.device_seconds
+    return CostEstimate(
+        cfg.sweep,
+        left,
+        at_once,
+        workers,
+        disk.in_all,
+        watch.seconds,
+        device_s,
+        confirmed.runs,
+        disk.of_confirmation,
+        "trial 1" if has_control else "",
+    )
 
 
 def resume_line(folder: Path, space: str) -> str:

@@ -20,6 +20,7 @@ from ocr_ray.confirm.candidates import (
     own_values,
     without_seed,
 )
+from ocr_ray.confirm.room import BudgetLeft
 from ocr_ray.confirm.runs import CONFIRM_FOLDER, ConfirmRun, ConfirmRuns
 from ocr_ray.confirm.verdict import DEFAULT_NAME, START_NAME, Arm, Confirmation, judge
 from ocr_ray.engine.loop import KEPT
@@ -30,6 +31,7 @@ from ocr_ray.held_out import Held, TestScores, evaluate_on_test, untouched_start
 from ocr_ray.progress import LiveFeed
 from ocr_ray.search.trials import TrialSummary
 from ocr_ray.spaces import SearchSpace
+from ocr_ray.stopwatch import Stopwatch
 from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.typed import with_values
 
@@ -42,7 +44,7 @@ class Decision:
     """Of the file on val."""
     weights: Path
     confirmation: Confirmation | None
-    """None without `sweep.confirm`."""
+    """None without `sweep.confirm`, or where the budget has no room for it."""
     tested: TestScores | None
     """None without `data.test`."""
 
@@ -56,10 +58,13 @@ def decide(
     live: LiveFeed,
     tracker: Tracker,
     parent: TrackedRun,
+    stopwatch: Stopwatch,
+    left: BudgetLeft,
 ) -> Decision:
     """What follows the search, recorded in the sweep's run.
 
-    Args: cfg is the sweep's, folder its own, best its best trial, which has weights.
+    Args: cfg is the sweep's, folder its own, best its best trial, which has weights; stopwatch has the sweep's wall
+        time, left what its budget still has.
     Raises: RunError when a confirmation is asked for and no run of it came through.
     """
     assert best.hmean is not None
@@ -72,7 +77,8 @@ def decide(
     if start is not None:
         files["start"] = START_NAME, start[0]
     if cfg.sweep.confirm:
-        confirmation = confirm(cfg, space, folder, trials, start, live, tracker, parent)
+        confirmation = confirm(cfg, space, folder, trials, start, live, tracker, parent, stopwatch, left)
+    if confirmation is not None:
         parent.tags(confirmation.tags())
         parent.finals(confirmation.metrics())
         live.say(f"confirm: {confirmation.sentence}")
@@ -95,30 +101,47 @@ def confirm(
     live: LiveFeed,
     tracker: Tracker,
     parent: TrackedRun,
-) -> Confirmation:
+    stopwatch: Stopwatch,
+    left: BudgetLeft,
+) -> Confirmation | None:
     """Trains the best `sweep.confirm` trials and the default config with `sweep.seeds` fresh seeds each, to their last
     epoch, and holds them against each other and against the start.
 
-    Args: cfg is the sweep's, folder its own; start are the untouched weights as a file and what they gave on val.
-    Raises: RunError when no run came through.
+    As many of them as the budget has left room for; where it has none, none is trained, and that is said.
+
+    Args: cfg is the sweep's, folder its own; start are the untouched weights as a file and what they gave on val;
+        stopwatch and left as for `decide`.
+    Raises: RunError when no run came through; KeyboardInterrupt when people ended it.
     """
     own = own_values(space, cfg)
     candidates = candidates_of(trials, own, cfg.sweep.confirm)
     if len(candidates) < cfg.sweep.confirm:
         live.say(f"note: sweep.confirm={cfg.sweep.confirm}, and {len(candidates)} other trials have weights to show")
-    everyone = [*candidates, Candidate("default", "default", DEFAULT_NAME, without_seed(own))]
+    default = Candidate("default", "default", DEFAULT_NAME, without_seed(own))
     seeds = fresh_seeds(cfg, trials)
-    runs = [
-        ConfirmRun(
-            candidate,
-            seed,
-            with_values(cfg, {**candidate.values, SEED: seed}, "confirmation"),
-            f"{folder.name}/{CONFIRM_FOLDER}/{candidate.key}-seed-{seed}",
-        )
-        for seed in seeds
-        for candidate in everyone
-    ]
-    failed = ConfirmRuns(cfg, space, folder.parent, live, tracker, parent).train(runs, f"confirm {folder.name}")
+
+    def runs_of(count: int) -> list[ConfirmRun]:
+        return [
+            ConfirmRun(
+                candidate,
+                seed,
+                with_values(cfg, {**candidate.values, SEED: seed}, "confirmation"),
+                f"{folder.name}/{CONFIRM_FOLDER}/{candidate.key}-seed-{seed}",
+            )
+            for seed in seeds
+            for candidate in (*candidates[:count], default)
+        ]
+
+    count = left.candidates(len(candidates), runs_of)
+    cut = "" if count == len(candidates) else left.told(runs_of(len(candidates)), count, len(candidates))
+    if cut:
+        live.say(f"confirm: {cut}")
+    parent.tags({"confirm.cut": cut})
+    if count is None:
+        return None
+    everyone, runs = [*candidates[:count], default], runs_of(count)
+    training = ConfirmRuns(cfg, space, folder, live, tracker, parent, stopwatch, left.estimate())
+    failed = training.train(runs, f"confirm {folder.name}")
     return judge(arms_of(everyone, runs, failed, folder.parent, start), seeds)
 
 

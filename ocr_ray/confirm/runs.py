@@ -5,6 +5,7 @@ the rest.
 """
 
 import contextlib
+import dataclasses
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,12 @@ from ocr_ray.engine.best import BEST_FOLDER
 from ocr_ray.errors import ClusterError, UserError
 from ocr_ray.progress import LiveFeed, ProgressEvent
 from ocr_ray.reports import append_report, read_reports
+from ocr_ray.search.budget import SAVED_EVERY_S
+from ocr_ray.search.cost import CostEstimate
+from ocr_ray.search.halt import Halt, interrupting, signals_given_back
 from ocr_ray.search.placement import TRIAL_CPU, room_for_trials
 from ocr_ray.spaces import SearchSpace
+from ocr_ray.stopwatch import SPENT_FILE, Stopwatch
 from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan_teaching
 from ocr_ray.tracking import STAGE_TAG, TrackedRun, Tracker
 from ocr_ray.train import CONFIG_FILE, build_trainer, reason, spoken, worker_resources
@@ -55,28 +60,68 @@ class ConfirmRun:
         reports = read_reports(storage / self.folder)
         return reports[-1] if reports and reports[-1]["epoch"] >= self.cfg.optim.epochs else None
 
+    def epochs_left(self, storage: Path) -> int:
+        """0 when it has come to its end."""
+        reports = read_reports(storage / self.folder)
+        return max(0, self.cfg.optim.epochs - (int(reports[-1]["epoch"]) if reports else 0))
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What a sweep's confirmation has done and taken so far, as its runs' folders tell."""
+
+    runs: int = 0
+    """Runs that came to their last epoch."""
+    device_seconds: float = 0.0
+    """Of all its runs, over all attempts."""
+
+
+def confirmed_so_far(folder: Path, cfg: RecipeConfig) -> Confirmed:
+    """Of the sweep in `folder`; cfg is its own."""
+    folders = [path.parent for path in folder.glob(f"{CONFIRM_FOLDER}/*/{SPENT_FILE}")]
+    ended = [reports for at in folders if (reports := read_reports(at)) and reports[-1]["epoch"] >= cfg.optim.epochs]
+    return Confirmed(len(ended), sum(Stopwatch(at).seconds for at in folders) * cfg.ray.num_workers)
+
 
 class ConfirmRuns:
-    """Trains the runs of a confirmation, as many at a time as there is room for."""
+    """Trains the runs of a confirmation, as many at a time as there is room for.
+
+    Args: folder is the sweep's, whose wall time stopwatch has; estimate is of what the sweep costs in all.
+    """
 
     def __init__(
         self,
         cfg: RecipeConfig,
         space: SearchSpace,
-        storage: Path,
+        folder: Path,
         live: LiveFeed,
         tracker: Tracker,
         parent: TrackedRun,
+        stopwatch: Stopwatch,
+        estimate: CostEstimate,
     ) -> None:
-        self._cfg, self._space, self._storage = cfg, space, storage
+        self._cfg, self._space, self._folder, self._storage = cfg, space, folder, folder.parent
         self._live, self._tracker, self._parent = live, tracker, parent
+        self._stopwatch, self._estimate = stopwatch, estimate
+        self._stopwatches: dict[str, Stopwatch] = {}
         self._told: set[str] = set()
+        self._halt = Halt(
+            folder,
+            "confirm",
+            lambda running: "; ".join(sorted(running)),
+            live.say,
+            at_once=lambda: tracker.end_open_runs("KILLED"),
+        )
 
     def train(self, runs: Sequence[ConfirmRun], stage: str) -> dict[str, str]:
-        """All of them; those that were finished before stay as they are. Returns: why runs failed, by folder."""
+        """All of them; those that were finished before stay as they are. Returns: why runs failed, by folder.
+
+        Raises: KeyboardInterrupt when people ended it, as they end a sweep's trials.
+        """
         left = [run for run in runs if run.last_report(self._storage) is None]
         done = len(runs) - len(left)
-        self._live.stage(stage, len(left))
+        self._live.stage(stage, len(runs))
+        self._live.note(dataclasses.replace(self._estimate, trials=len(runs)).note)
         self._live.say(
             f"confirm: {len({run.candidate.key for run in runs})} configs x {self._cfg.sweep.seeds} seeds, "
             f"{len(runs)} runs to their last epoch" + (f", {done} of them done before" if done else "")
@@ -85,8 +130,10 @@ class ConfirmRuns:
             if run not in left:
                 self._close(run, self._tracked(run), "")
         failed: dict[str, str] = {}
-        for wave, plans in self._waves(left):
-            failed |= self._train_wave(wave, plans)
+        with interrupting(self._tracker), signals_given_back():
+            self._halt.heed_signals()
+            for wave, plans in self._waves(left):
+                failed |= self._train_wave(wave, plans)
         return failed
 
     def _waves(self, runs: list[ConfirmRun]) -> Iterator[tuple[list[ConfirmRun], dict[int, TeachingPlan]]]:
@@ -133,7 +180,10 @@ class ConfirmRuns:
                 teachings[seed] = open_teaching(longest.cfg, plan)
                 stack.callback(teachings[seed].close)
             stack.callback(_cancel, under_way)
+            stack.callback(self._save_times, 0.0)
             while waiting or under_way:
+                self._halt.look()
+                self._save_times(SAVED_EVERY_S)
                 while waiting and len(under_way) < at_once:
                     run = waiting.popleft()
                     under_way[self._start(run, feed, teachings.get(run.seed))] = run, self._tracked(run)
@@ -158,6 +208,7 @@ class ConfirmRuns:
     def _start(self, run: ConfirmRun, feed: Queue, teaching: Teaching | None) -> ObjectRef[str]:
         (self._storage / run.folder / STOPPED).unlink(missing_ok=True)  # tried again
         self._live.put(ProgressEvent(run.name, "starting", epochs=run.cfg.optim.epochs))
+        self._stopwatches[run.name] = Stopwatch(self._storage / run.folder)
         if teaching is not None:
             teaching.started(run.name)
         task = ray.remote(_train_one).options(num_cpus=TRIAL_CPU, max_retries=self._cfg.ray.max_failures)
@@ -179,15 +230,24 @@ class ConfirmRuns:
                 news = feed.get_nowait()
                 if isinstance(news, ProgressEvent):
                     self._live.put(news)
+                    self._halt.trains(news.run)
                     continue
                 name, report = news
+                self._halt.reported(name)
                 if name in tracked:
                     tracked[name].report(report)
                 for line in spoken({**report, DIAGNOSIS: ""}, self._told):
                     self._live.say(line)
 
+    def _save_times(self, least_s: float) -> None:
+        """Writes down what has been spent, for an attempt to come."""
+        for watch in (self._stopwatch, *self._stopwatches.values()):
+            watch.save(least_s)
+
     def _end(self, run: ConfirmRun, tracked: TrackedRun, ref: ObjectRef[str]) -> str:
         """Returns: why the run failed; empty where it did not."""
+        self._halt.ended(run.name)
+        self._stopwatches.pop(run.name).save()
         try:
             why = str(ray.get(ref))
         except ray.exceptions.RayError as e:

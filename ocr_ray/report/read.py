@@ -30,14 +30,13 @@ from ocr_ray.report.contents import (
 )
 from ocr_ray.reports import USED_CONFIG, read_reports
 from ocr_ray.search.trials import TRIALS_FILE
+from ocr_ray.teaching.sharing import TEACHER_FILE
 from ocr_ray.typed import read_yaml
 
 CONFIG_FILE, START_FILE, REPORT_FILE = "config.yaml", "start.json", "report.html"
 CONFIRMATION_FILE = "confirmation.json"
 """`{"winner": NAME, "arms": [{"name", "kind": "candidate" | "default" | "start", "hmeans": [by seed],
 "over": [{"control", "difference", "low", "high"}]}]}`"""
-TEACHER_FILE = "teacher.json"
-"""What the shared teacher's answers took and saved, by the names of its metrics."""
 TEST_FOLDER = "test"
 """A file of counts by picture for each weights that were evaluated on `data.test`; `of` names them."""
 TRIALS_FOLDER = "train"

@@ -6,6 +6,8 @@ from typing import Any
 from ray import tune
 from ray.tune.search import SearchAlgorithm
 
+from ocr_ray.search.cost import duration
+from ocr_ray.search.room import Cost
 from ocr_ray.search.trials import TrialBook, TrialSummary
 from ocr_ray.settings import SweepConfig
 from ocr_ray.stopwatch import HOUR_S, Stopwatch
@@ -16,8 +18,11 @@ SAVED_EVERY_S = 15.0
 class Budget(tune.Stopper):
     """Ends a sweep when its budget is spent: no trial is started any more, each that runs ends with its next report.
 
-    Args: device_hours gives what all trials have cost up to now; watch has the sweep's wall time over all attempts;
-        search proposes trials, and is told to propose no more.
+    But for the control: it is what all else is compared with, and comes to its end.
+
+    Args: device_hours gives what the sweep has cost up to now; watch has its wall time over all attempts; search
+        proposes trials, and is told to propose no more; kept is what trials leave of the hours for a confirmation;
+        is_control tells by a trial's id.
     """
 
     def __init__(
@@ -27,8 +32,12 @@ class Budget(tune.Stopper):
         watch: Stopwatch,
         device_hours: Callable[[], float],
         search: SearchAlgorithm,
+        kept: Callable[[], Cost] = Cost,
+        is_control: Callable[[str], bool] = lambda trial_id: False,
     ) -> None:
         self._cfg, self._book, self._watch, self._device_hours, self._search = cfg, book, watch, device_hours, search
+        self._kept, self._is_control = kept, is_control
+        self._ended: set[str] = set()
         self._plateau = Plateau(cfg.plateau_margin)
         self._failed_before = {trial.trial_id for trial in book.trials if trial.end == "failed"}
         self.reason = ""
@@ -39,7 +48,14 @@ class Budget(tune.Stopper):
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether this report is the trial's last."""
         self._look()
-        return bool(self.reason)
+        if not self.reason or self._is_control(trial_id):
+            return False
+        self._ended.add(trial_id)
+        return True
+
+    def why_ended(self, trial_id: str) -> str:
+        """The budget that ended this trial; empty where none did."""
+        return self.reason if trial_id in self._ended else ""
 
     def stop_all(self) -> bool:
         """Called in each turn of Tune's loop. Never true: Tune would end trials in the middle of an epoch."""
@@ -77,11 +93,15 @@ class Budget(tune.Stopper):
         )
 
     def _spent(self) -> str:
-        cfg, hours = self._cfg, self._watch.seconds / HOUR_S
-        if cfg.max_hours is not None and hours >= cfg.max_hours:
-            return f"sweep.max_hours={cfg.max_hours:g} are spent"
-        if cfg.max_device_hours is not None and (spent := self._device_hours()) >= cfg.max_device_hours:
-            return f"sweep.max_device_hours={cfg.max_device_hours:g} are spent ({spent:.3g})"
+        cfg, hours, kept = self._cfg, self._watch.seconds / HOUR_S, self._kept()
+        if cfg.max_hours is not None and hours + kept.seconds / HOUR_S >= cfg.max_hours:
+            but = f", but for {duration(kept.seconds)} that are kept for the confirmation" if kept.seconds else ""
+            return f"sweep.max_hours={cfg.max_hours:g} are spent{but}"
+        if cfg.max_device_hours is not None:
+            spent, later = self._device_hours(), kept.device_seconds / HOUR_S
+            if spent + later >= cfg.max_device_hours:
+                but = f", but for {later:.3g} that are kept for the confirmation" if later else ""
+                return f"sweep.max_device_hours={cfg.max_device_hours:g} are spent ({spent:.3g}){but}"
         if cfg.plateau_trials is not None and self._plateau.trials >= cfg.plateau_trials:
             return (
                 f"the last {self._plateau.trials} trials have not raised the best hmean by more than "

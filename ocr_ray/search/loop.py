@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -27,21 +26,23 @@ from ocr_ray.record import Recorder
 from ocr_ray.search.budget import Budget
 from ocr_ray.search.cost import CostEstimate
 from ocr_ray.search.first import FirstTrials
+from ocr_ray.search.halt import interrupting, signals_given_back
 from ocr_ray.search.history import past_reports
 from ocr_ray.search.notes import TrialNotes
 from ocr_ray.search.placement import TRIAL_CPU
 from ocr_ray.search.population import DonorKeeper, Population
 from ocr_ray.search.reserve import Reserve
+from ocr_ray.search.room import KeptRoom
 from ocr_ray.search.schedulers import Stopping, build_scheduler
 from ocr_ray.search.searchers import build_searcher
 from ocr_ray.search.snapshot import TUNES_FOLDER, keep, put_back
-from ocr_ray.search.steering import Steering, SweepStopped, steered
+from ocr_ray.search.steering import Steering, steered
 from ocr_ray.search.trial import OBJECTIVE, run_trial
 from ocr_ray.search.trials import TrialBook, best_trial
 from ocr_ray.search.warm import WarmStart, study_with
 from ocr_ray.search.watch import SweepWatch
 from ocr_ray.spaces import SearchSpace
-from ocr_ray.stopwatch import Stopwatch
+from ocr_ray.stopwatch import HOUR_S, Stopwatch
 from ocr_ray.teaching.sharing import Teaching
 from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.train import worker_resources
@@ -64,6 +65,10 @@ class TuneLoop:
     teaching: Teaching | None
     recorder: Recorder
     stopwatch: Stopwatch
+    kept: KeptRoom
+    """What the trials leave of the budget."""
+    confirm_spent_s: float = 0.0
+    """Device-seconds that a confirmation has taken already."""
 
     def run(
         self,
@@ -93,7 +98,21 @@ class TuneLoop:
             Population(self.cfg, self.space, past) if is_population else build_scheduler(rule, first.control, past)
         )
         workers = self.cfg.ray.num_workers
-        budget = Budget(self.cfg.sweep, self.book, self.stopwatch, lambda: watch.device_hours(), search)
+        control = first.control is not None and not is_population
+
+        def is_control(trial_id: str) -> bool:
+            known = self.book.of(trial_id)
+            return control and known is not None and known.number == 1
+
+        budget = Budget(
+            self.cfg.sweep,
+            self.book,
+            self.stopwatch,
+            lambda: watch.device_hours() + self.confirm_spent_s / HOUR_S,
+            search,
+            self.kept.of_now,
+            is_control,
+        )
         notes = TrialNotes(
             self.folder,
             config_of,
@@ -101,7 +120,7 @@ class TuneLoop:
             scheduler,
             workers,
             self.teaching,
-            lambda: budget.reason,
+            budget.why_ended,
             self.space.varied if is_population else (),
         )
         steering = Steering(self.folder, self.book, self.live.say, at_once=lambda: self.tracker.end_open_runs("KILLED"))
@@ -145,9 +164,9 @@ class TuneLoop:
                 self.parent.tags({"estimate": sentence})
 
         with (
-            _interrupting(self.tracker),
+            interrupting(self.tracker),
             _quiet_tune(self.folder),
-            _signals_given_back(),
+            signals_given_back(),  # Tune keeps SIGINT, and the watch SIGTERM, after the loop has ended
             _relayed(feed, self.live, watch, reserve, steering, tell_cost),
             steered(steering, saved=lambda: keep(self.folder)),
         ):
@@ -223,28 +242,6 @@ def _relayed(
     finally:
         over.set()
         thread.join(5)
-
-
-@contextlib.contextmanager
-def _interrupting(tracker: Tracker) -> Iterator[None]:
-    """Turns the end of the loop that people asked for into an interrupt, as of Ctrl-C."""
-    try:
-        yield
-    except SweepStopped:
-        tracker.end_open_runs("KILLED")
-        raise KeyboardInterrupt from None
-
-
-@contextlib.contextmanager
-def _signals_given_back() -> Iterator[None]:
-    """Tune keeps SIGINT, and the watch SIGTERM, after the loop has ended."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @contextlib.contextmanager

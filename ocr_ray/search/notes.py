@@ -33,8 +33,8 @@ class TrialNotes:
     """Of one sweep's trials.
 
     Args: folder is the sweep's; config_of gives the whole config of a trial from the values that it drew; recorder has
-        made the sweep's own record, so that its trials' cost nothing; budget says why the sweep was ended, or nothing;
-        scheduled are keys whose values change within a trial, so that each epoch's are written down.
+        made the sweep's own record, so that its trials' cost nothing; budget says why it ended the trial of that id,
+        or nothing; scheduled are keys whose values change within a trial, so that each epoch's are written down.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TrialNotes:
         scheduler: TrialScheduler,
         workers: int,
         teaching: Teaching | None,
-        budget: Callable[[], str],
+        budget: Callable[[str], str],
         scheduled: Sequence[str] = (),
     ) -> None:
         self._folder, self._config_of, self._recorder = folder, config_of, recorder
@@ -99,6 +99,10 @@ class TrialNotes:
         """`device_hours_of` these trials."""
         return device_hours_of(trials, self._workers)
 
+    def ended_by_budget(self, trial: TrialSummary) -> str:
+        """The budget that ended it before its last epoch; empty where none did."""
+        return self._budget(trial.trial_id)
+
     def why_stopped(self, trial: TrialSummary) -> str:
-        """Why it was ended before its last epoch."""
-        return self._budget() or why_ended(self._scheduler, trial.trial_id, trial.epochs)
+        """Why the scheduler ended it before its last epoch."""
+        return why_ended(self._scheduler, trial.trial_id, trial.epochs)

@@ -1,18 +1,10 @@
-"""How people stop a sweep that runs, or one of its trials: signals, requests in its folder, and Tune's loop in between.
-
-Ctrl-C, or a request, lets each trial that trains come to its next report, whose checkpoint a resume takes up, and then
-ends the loop. A second Ctrl-C, or SIGTERM (`ray job stop`, 3 s before the kill), is a KeyboardInterrupt at once: what
-there is to save has been saved at the last report.
-"""
+"""How people stop a sweep that runs, or one of its trials: `halt.Halt`, requests for one trial, and Tune's loop in
+between."""
 
 import contextlib
 import importlib
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ray
@@ -22,65 +14,51 @@ from ray.tune.experiment import Trial
 from ray.tune.stopper import NoopStopper
 
 from ocr_ray.search import requests
+from ocr_ray.search.halt import Halt, SweepStopped
 from ocr_ray.search.trials import TrialBook
-
-LOOK_S = 1.0
-"""Between two looks for requests."""
-
-
-class SweepStopped(Exception):
-    """Ends Tune's loop, which then gives its trials back."""
 
 
 class Steering(Stopper):
     """What is asked of a sweep, for Tune's loop, which asks as well whether a trial is to end at its report.
 
-    Args: folder is the sweep's; say takes lines for people; at_once is called in a signal's handler, just before
-        everything ends.
+    Args: folder is the sweep's; say and at_once as in `Halt`.
     """
 
     def __init__(
         self, folder: Path, book: TrialBook, say: Callable[[str], None], at_once: Callable[[], None] = lambda: None
     ) -> None:
-        self._folder, self._book, self._say, self._at_once = folder, book, say, at_once
-        self._training: set[str] = set()
-        self._awaited: set[str] | None = None
-        self._looked = 0.0
-        self._asked = threading.Event()
+        self._folder, self._book = folder, book
+        self._halt = Halt(folder, "sweep", self._names, say, at_once)
         self._ended_before: set[str] = set()
         requests.done(folder)  # one that a driver before this one has heard, or that came after its end
 
     @property
     def stopping(self) -> bool:
         """Whether the sweep is to stop after the reports under way."""
-        return self._asked.is_set()
+        return self._halt.stopping
 
     def heed_signals(self) -> None:
-        """From now on SIGINT and SIGTERM mean what this file says; only in the main thread, as Python has it."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self._on_signal)
-            signal.signal(signal.SIGTERM, self._on_signal)
+        """As `Halt.heed_signals`."""
+        self._halt.heed_signals()
 
     def trial_starts(self, trial_id: str) -> None:
         """It starts, or starts again. One that had ended, as the books say and Tune did not hear, ends again."""
-        self.trial_ended(trial_id)  # of one that starts again no report is under way any more
+        self._halt.ended(trial_id)
         known = self._book.of(trial_id)
-        if known is not None and known.end in ("finished", "stopped early", "stopped by hand"):
+        if known is not None and known.end not in ("running", "failed"):
             self._ended_before.add(trial_id)
 
     def trial_trains(self, trial_id: str) -> None:
         """A sign of life: there is a report under way. Called from any thread."""
-        self._training.add(trial_id)
+        self._halt.trains(trial_id)
 
     def trial_reported(self, trial_id: str) -> None:
         """The report that was under way has come."""
-        if self._awaited is not None:
-            self._awaited.discard(trial_id)
+        self._halt.reported(trial_id)
 
     def trial_ended(self, trial_id: str) -> None:
         """There will be no report more."""
-        self._training.discard(trial_id)
-        self.trial_reported(trial_id)
+        self._halt.ended(trial_id)
 
     def had_ended(self, trial_id: str) -> bool:
         """Whether the trial ended before this driver took up the sweep."""
@@ -105,34 +83,11 @@ class Steering(Stopper):
 
     def after_step(self) -> None:
         """Between two events of Tune's loop. Raises: SweepStopped when it is time."""
-        now = time.monotonic()
-        if not self.stopping and now - self._looked > LOOK_S:
-            self._looked = now
-            if requests.asked_to_stop(self._folder) is not None:
-                requests.done(self._folder)
-                self._say("sweep: asked to stop by `ocr-ray stop`")
-                self._asked.set()
-        if not self.stopping:
-            return
-        if self._awaited is None:
-            self._awaited = set(self._training)
-            numbers = sorted(trial.number for i in self._awaited if (trial := self._book.of(i)) is not None)
-            if numbers:
-                words = ", ".join(map(str, numbers))
-                self._say(
-                    f"sweep: stops as soon as the epoch under way is finished in trial {words}; "
-                    "Ctrl-C once more stops it now, and that epoch is lost"
-                )
-        if not self._awaited:
-            raise SweepStopped
+        self._halt.look()
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        # Nothing is printed in here: the terminal's lock may be held by what the signal has interrupted.
-        if number == signal.SIGINT and not self.stopping:
-            self._asked.set()
-            return
-        self._at_once()
-        raise KeyboardInterrupt
+    def _names(self, trials: set[str]) -> str:
+        numbers = sorted(trial.number for i in trials if (trial := self._book.of(i)) is not None)
+        return "trial " + ", ".join(map(str, numbers)) if numbers else ""
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from ocr_ray.files import write_text
 TRIALS_FILE = "trials.json"
 
 Against = Literal["parameters", "latency"]
-End = Literal["running", "finished", "stopped early", "stopped by hand", "failed"]
+End = Literal["running", "finished", "stopped early", "stopped by hand", "stopped by budget", "failed"]
 
 
 @dataclass(frozen=True)

@@ -157,10 +157,10 @@ class SweepWatch(tune.Callback):
 
     def _tell_of_teacher(self) -> None:
         """Says once, and while something can still be done about it, that answers cannot be stored any more."""
-        if self._teaching is None or self._teacher_told:
+        if self._teaching is None:
             return
         reason = self._teaching.trouble()
-        if reason:
+        if reason and not self._teacher_told:
             self._teacher_told = True
             self._live.say(f"teacher: trials run it themselves where its answers cannot be stored: {reason}")
 
@@ -204,6 +204,9 @@ class SweepWatch(tune.Callback):
         asked = self._steering.by_hand(summary.trial_id)
         if asked is not None:
             return dataclasses.replace(summary, end="stopped by hand", reason=f"asked for at {asked}")
+        spent = self._notes.ended_by_budget(summary)
+        if spent:
+            return dataclasses.replace(summary, end="stopped by budget", reason=spent)
         return dataclasses.replace(summary, end="stopped early", reason=self._notes.why_stopped(summary))
 
     def _close(self, summary: TrialSummary) -> None:
@@ -214,7 +217,8 @@ class SweepWatch(tune.Callback):
         self._book.change(summary)
         requests.done(self._folder, summary.number)
         phases: dict[End, Phase] = {
-            "finished": "done", "stopped early": "stopped early", "stopped by hand": "stopped by hand"
+            "finished": "done", "stopped early": "stopped early", "stopped by hand": "stopped by hand",
+            "stopped by budget": "stopped by budget",
         }  # fmt: skip
         phase = phases.get(summary.end, "failed")
         self._live.put(ProgressEvent(f"trial {summary.number}", phase, hmean=summary.hmean))

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,25 @@ class TeachingStats:
     """That the teacher took for the pictures in `made`."""
     reason: str = ""
     """Why a piece could not be stored: the first that was met."""
+
+    def plus(self, later: "TeachingStats") -> "TeachingStats":
+        """With what came after it."""
+        names = [f.name for f in dataclasses.fields(self) if f.name != "reason"]
+        added = {name: getattr(self, name) + getattr(later, name) for name in names}
+        return TeachingStats(**added, reason=self.reason or later.reason)
+
+    @classmethod
+    def of_metrics(cls, metrics: Mapping[str, float]) -> "TeachingStats":
+        """From what `metrics` gave; why pieces could not be stored it does not hold."""
+        made = int(metrics["teacher.pictures"])
+        return cls(
+            made,
+            int(metrics["teacher.answers_read"]),
+            int(metrics["teacher.answers_live"]),
+            int(metrics["teacher.pieces_broken"]),
+            round(metrics["teacher.bytes_per_picture"] * made),
+            metrics["teacher.computed_s"],
+        )
 
     @property
     def hit_rate(self) -> float:

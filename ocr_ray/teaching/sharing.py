@@ -1,9 +1,10 @@
 """The driver's side: what a sweep is going to do about its teacher, or why not, and the desk that does it."""
 
 import contextlib
+import json
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ocr_ray.config import CMLConfig, RecipeConfig
 from ocr_ray.engine.loop import NEW_PARTS_EPOCH
 from ocr_ray.engine.teacher_store import TeacherStore, Turns
 from ocr_ray.errors import ConfigError
+from ocr_ray.files import write_text
 from ocr_ray.progress import LiveFeed
 from ocr_ray.recipes import read_train
 from ocr_ray.session import gpus_in_cluster
@@ -23,6 +25,8 @@ from ocr_ray.teaching.identity import answers_digest, teacher_threads, why_not_s
 from ocr_ray.teaching.producer import build_teacher
 from ocr_ray.typed import to_plain
 
+TEACHER_FILE = "teacher.json"
+"""In a sweep's folder: what its teacher's answers took and saved, as its run records it."""
 STORE_FOLDER = "teacher-answers"
 """In a sweep's storage, shared by all sweeps in it. What lies there can be made again."""
 
@@ -56,10 +60,13 @@ class TeachingPlan:
 
 @dataclass(frozen=True)
 class Teaching:
-    """An open desk."""
+    """An open desk. What its answers took and saved is kept in the folder, if there is one, over a sweep's resumes."""
 
     plan: TeachingPlan
     desk: Any
+    folder: Path | None = None
+    before: TeachingStats = field(default_factory=TeachingStats)
+    """Of earlier desks."""
 
     def started(self, trial: str) -> None:
         """Tells the desk that a trial is going to need answers."""
@@ -70,10 +77,10 @@ class Teaching:
         self.desk.ended.remote(trial)
 
     def stats(self) -> TeachingStats | None:
-        """What the answers took and saved so far; None where the desk is gone."""
+        """What the answers took and saved so far, those of earlier desks included, which is then kept; None where the
+        desk is gone."""
         with contextlib.suppress(ray.exceptions.RayError):
-            stats: TeachingStats = ray.get(self.desk.stats.remote())
-            return stats
+            return self._kept(ray.get(self.desk.stats.remote()))
         return None
 
     def metrics_of(self, trial: str) -> dict[str, float]:
@@ -84,11 +91,19 @@ class Teaching:
         return {}
 
     def trouble(self) -> str:
-        """Why trials compute answers themselves by now; empty where none has to, or the desk does not answer."""
+        """Why trials compute answers themselves by now; empty where none has to, or the desk does not answer. What
+        the answers took and saved so far is kept for a resume."""
         with contextlib.suppress(ray.exceptions.RayError):
-            reason: str = ray.get(self.desk.stats.remote(), timeout=ANSWERS_WITHIN_S).reason
-            return reason
+            now: TeachingStats = ray.get(self.desk.stats.remote(), timeout=ANSWERS_WITHIN_S)
+            self._kept(now)
+            return now.reason
         return ""
+
+    def _kept(self, now: TeachingStats) -> TeachingStats:
+        stats = self.before.plus(now)
+        if self.folder is not None:
+            write_text(self.folder / TEACHER_FILE, json.dumps(stats.metrics()))
+        return stats
 
     def close(self) -> None:
         """Ends the desk, and the producers with it."""
@@ -155,14 +170,25 @@ def _held(place: str, digest: str) -> int:
     raise AssertionError(answer)
 
 
-def open_teaching(cfg: RecipeConfig, plan: TeachingPlan) -> Teaching:
-    """The plan's desk and producers in the connected cluster; `close` ends them."""
+def open_teaching(cfg: RecipeConfig, plan: TeachingPlan, folder: Path | None = None) -> Teaching:
+    """The plan's desk and producers in the connected cluster; `close` ends them.
+
+    Args: folder is where what they took and saved is kept, and perhaps lies already.
+    """
     assert isinstance(cfg, CMLConfig)
     limit = cfg.teacher.store_mib * 2**20
     desk = TeacherDesk.remote(  # type: ignore[attr-defined]  # as ray.remote leaves it
         to_plain(cfg), plan.place, plan.digest, limit, plan.turns, plan.producers, plan.options, plan.threads
     )
-    return Teaching(plan, desk)
+    return teaching_of(plan, desk, folder)
+
+
+def teaching_of(plan: TeachingPlan, desk: Any, folder: Path | None) -> Teaching:
+    """The plan's desk, which goes on counting from what is kept in the folder, if there is one."""
+    kept = folder / TEACHER_FILE if folder is not None else None
+    if kept is None or not kept.exists():
+        return Teaching(plan, desk, folder)
+    return Teaching(plan, desk, folder, TeachingStats.of_metrics(json.loads(kept.read_text())))
 
 
 def shared_teacher(teaching: Teaching, cfg: CMLConfig, trial: str, num_samples: int, world_size: int) -> SharedTeacher:

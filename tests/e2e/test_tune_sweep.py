@@ -338,18 +338,27 @@ def test_a_budget_that_is_spent_lets_a_trial_end_its_epoch_and_starts_no_other(
         "sweep.trials=3",
         "sweep.max_concurrent=1",
         "tracking.pictures=0",
+        "sweep.default_first=false",  # a control would come to its end
+        "sweep.confirm=1",
     )
     cfg = override(load_config(result.folder / "config.yaml"), limits)
     space = space_from_plain(SPACE, cfg, "space")
     short = sweep(cfg, space, name="short", warm_start=["first"])
     (trial,) = short.trials
-    assert (trial.end, trial.epochs) == ("stopped early", 1)
+    assert (trial.end, trial.epochs) == ("stopped by budget", 1)
     assert trial.reason.startswith("sweep.max_device_hours=1e-06 are spent (")
     said = capsys.readouterr().err
     assert f"sweep: ended: {trial.reason}; 1 of 3 trials were started" in said
     runs = runs_of("short", storage)
     assert runs["short"].data.tags["ended"] == trial.reason
-    assert runs["trial 1"].data.tags["stopped_early"] == "true"
+    assert runs["trial 1"].data.tags["stopped_early"] == "false"
+    assert runs["trial 1"].data.tags["end"] == "stopped by budget"
+    assert runs["trial 1"].data.tags["reason"] == trial.reason
+    assert ", without the confirmation, for which the budget has no room, by " in runs["short"].data.tags["estimate"]
+    assert short.confirmation is None
+    skipped = runs["short"].data.tags["confirm.cut"]
+    assert re.fullmatch(r"skipped: 6 runs would take .* --name short --resume sweep.max_device_hours=[\d.]+", skipped)
+    assert f"confirm: {skipped}" in said
     client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
     assert client.list_artifacts(runs["trial 1"].info.run_id, "images") == []
     finished = [t for t in result.trials if t.end == "finished"]
@@ -412,8 +421,8 @@ class Watched(LiveFeed):
 
 @pytest.fixture(scope="module")
 def again(result: SweepResult, others: tuple[Path, Path]) -> tuple[SweepResult, Watched, Watched]:
-    """The finished sweep taken up for a confirmation, which is interrupted when one of its four runs is done, and taken
-    up once more. The test set's pictures can be read when all four are done, and not before."""
+    """The finished sweep taken up for a confirmation, which is stopped by Ctrl-C when one of its four runs is done, and
+    taken up once more. The test set's pictures can be read when all four are done, and not before."""
     given = ["sweep.confirm=1", "sweep.seeds=2", f"data.test={others[1]}"]
     cfg = override(load_config(result.folder / "config.yaml"), given)
     space = space_from_plain(SPACE, cfg, "space")
@@ -422,10 +431,7 @@ def again(result: SweepResult, others: tuple[Path, Path]) -> tuple[SweepResult, 
         for hidden in others[1].parent.glob("val/*.hidden"):
             hidden.replace(hidden.with_suffix(".jpg"))
 
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    first, second = Watched(1, interrupt), Watched(4, mend)
+    first, second = Watched(1, lambda: signal.raise_signal(signal.SIGINT)), Watched(4, mend)
     with pytest.raises(KeyboardInterrupt):
         sweep(cfg, space, name="first", resume=True, live=first)
     return sweep(cfg, space, name="first", resume=True, live=second), first, second

@@ -19,6 +19,7 @@ from ocr_ray.search.budget import Budget, Plateau
 from ocr_ray.search.cost import CostEstimate, duration
 from ocr_ray.search.disk import disk_need, must_have_room
 from ocr_ray.search.notes import device_hours_of
+from ocr_ray.search.room import Cost
 from ocr_ray.search.trials import End, TrialBook, TrialSummary
 from ocr_ray.settings import SweepConfig
 from ocr_ray.stopwatch import Stopwatch, device_hours
@@ -82,6 +83,37 @@ def test_device_hours_are_those_of_all_trials_times_workers(tmp_path: Path) -> N
     assert budget("3", {})
     assert budget.reason == "sweep.max_device_hours=2 are spent (2)"
     assert search.is_finished()
+
+
+def test_a_budget_keeps_room_for_the_confirmation_and_says_so(tmp_path: Path) -> None:
+    clock, kept = Clock(), [Cost()]
+    book, search = TrialBook(tmp_path, {}), BasicVariantGenerator()
+    cfg = with_values(SweepConfig(), {"max_hours": 1.0, "max_device_hours": 2.0}, "test")
+    budget = Budget(cfg, book, Stopwatch(tmp_path, clock), lambda: 0.5, search, lambda: kept[0])
+    clock.now += 1800
+    kept[0] = Cost(1799, 5399)
+    assert not budget("1", {})
+    kept[0] = Cost(1799, 5401)
+    again = Budget(cfg, book, Stopwatch(tmp_path, clock), lambda: 0.5, search, lambda: kept[0])
+    assert again("1", {})
+    assert again.reason == "sweep.max_device_hours=2 are spent (0.5), but for 1.5 that are kept for the confirmation"
+    kept[0] = Cost(1801, 0)
+    assert budget("1", {})
+    assert budget.reason == "sweep.max_hours=1 are spent, but for 30 min that are kept for the confirmation"
+
+
+def test_the_control_comes_to_its_end_and_the_others_say_what_ended_them(tmp_path: Path) -> None:
+    clock = Clock()
+    book, search = TrialBook(tmp_path, {}), BasicVariantGenerator()
+    cfg = with_values(SweepConfig(), {"max_hours": 1.0}, "test")
+    watch = Stopwatch(tmp_path, clock)
+    budget = Budget(cfg, book, watch, lambda: 0.0, search, is_control=lambda trial_id: trial_id == "1")
+    assert not budget("2", {})
+    clock.now += 3600
+    assert not budget("1", {})
+    assert budget("2", {})
+    assert search.is_finished()
+    assert [budget.why_ended(trial_id) for trial_id in "123"] == ["", "sweep.max_hours=1 are spent", ""]
 
 
 def test_a_plateau_is_so_many_trials_without_a_rise_beyond_the_margin(tmp_path: Path) -> None:
@@ -213,6 +245,47 @@ def test_a_budget_bounds_it() -> None:
     assert fewer.device_seconds == pytest.approx(3600)
 
 
+def test_the_confirmation_is_part_of_what_a_sweep_costs() -> None:
+    timings = [RunTiming("trial 1", 30.0, False, 100.0, 120.0, steps=50), RunTiming("trial 2", 30.0)]
+    found = dataclasses.replace(estimate(confirm=2, seeds=3), confirm_disk=2**30)
+    alone, both = estimate().of(timings, 40.0), found.of(timings, 40.0)
+    assert alone is not None
+    assert both is not None
+    assert both.confirmation == Cost(5 * 120.0, 9 * 120.0 * 4)  # nine runs, two at a time
+    assert both.seconds == alone.seconds + 600
+    assert both.left_s == alone.left_s + 600
+    assert both.device_seconds == alone.device_seconds + 9 * 120 * 4
+    sentence = found.sentence(timings, 40.0)
+    assert sentence == (
+        "sweep: at most 18 min, 2.3 device-hours and 2.00 GiB of disk, of which the confirmation 10 min, 1.2 "
+        "device-hours and 1.00 GiB, by 2 s a step in its first trial"
+    )
+    assert found.note(timings, 40.0) == ", at most 18 min left with the confirmation, 2.3 device-hours in all"
+    resumed = dataclasses.replace(found, confirmed=7).of(timings, 40.0)
+    assert resumed is not None
+    assert resumed.confirmation.seconds == 120
+
+
+def test_a_budget_bounds_the_trials_so_that_the_confirmation_fits() -> None:
+    timings = [RunTiming("trial 1", 30.0, False, 300.0, 300.0, steps=50)]
+    asked: dict[str, object] = {"confirm": 2, "seeds": 2}
+    roomy, tight, none = (estimate(**asked, max_hours=seconds / 3600) for seconds in (1800.0, 1700.0, 900.0))
+    for cost, seconds, candidates in ((roomy, 1800, 2), (tight, 1700, 1), (none, 900, 0)):
+        found = cost.of(timings, 30.0)
+        assert found is not None
+        assert (round(found.seconds), found.candidates) == (seconds, candidates)
+    assert ", of which the confirmation (of 1 in place of 2) 10 min, " in str(tight.sentence(timings, 30.0))
+    assert ", without the confirmation, for which the budget has no room, by" in str(none.sentence(timings, 30.0))
+
+
+def test_no_budget_makes_the_control_shorter() -> None:
+    timings = [RunTiming("trial 1", 30.0, False, 300.0, 300.0, steps=50), RunTiming("trial 2", 30.0)]
+    found = dataclasses.replace(estimate(max_hours=0.02), control="trial 1").of(timings, 30.0)
+    assert found is not None
+    assert found.seconds == pytest.approx(300)
+    assert found.left_s == pytest.approx(270)
+
+
 def test_durations_are_for_people() -> None:
     assert [duration(s) for s in (40, 89.6, 720, 5300, 11_520)] == ["40 s", "90 s", "12 min", "88 min", "3.2 h"]
 
@@ -256,6 +329,11 @@ def test_a_sweep_that_does_not_fit_names_folder_need_and_room(tmp_path: Path) ->
     with pytest.raises(RunError, match=rf"{tmp_path}/sweep: 1000000000000 trials may need .* TiB there .* are free: "):
         must_have_room(tmp_path / "sweep", many)
     assert disk_need(model, trials=0, at_once=2).in_all == 0
+    more = disk_need(model, trials=2, at_once=2, confirm=4)
+    assert more.in_all == few.in_all + 4 * few.each == few.of_trials + more.of_confirmation
+    assert disk_need(model, trials=0, at_once=2, confirm=2).in_all == few.in_all
+    with pytest.raises(RunError, match=rf"2 trials and {10**12} runs of the confirmation may need .* TiB there"):
+        must_have_room(tmp_path / "sweep", disk_need(model, trials=2, at_once=2, confirm=10**12))
 
 
 def test_budgets_decide_no_number() -> None:

@@ -34,6 +34,7 @@ def feed_to(text: io.StringIO, clock: Clock | None = None, terminal: bool = Fals
         (ProgressEvent("a", epoch=3, epochs=4, step=2, steps=2), 1.0),
         (ProgressEvent("a", epoch=4, epochs=4, step=1, steps=2), 1.0),
         (ProgressEvent("a", "stopped early", epoch=1, epochs=4), 1.0),
+        (ProgressEvent("a", "stopped by budget", epoch=1, epochs=4), 1.0),
         (ProgressEvent("a"), 0.0),
     ],
 )
@@ -66,6 +67,17 @@ def test_ended_trials_leave_their_best_and_a_late_event_does_not_bring_them_back
     feed.put(ProgressEvent("trial 2", "starting"))
     feed.put(ProgressEvent("trial 1", epoch=1, epochs=2, step=1, steps=2, hmean=0.1))
     assert feed.plain_line(clock=False) == "sweep, 1 of 2 ended, best hmean 0.6000; trial 2: starting workers"
+
+
+def test_the_best_does_not_fall_when_a_trial_does() -> None:
+    feed = feed_to(io.StringIO(), Clock())
+    feed.stage("sweep", 2)
+    feed.put(ProgressEvent("trial 1", epoch=1, epochs=3, hmean=0.4789))
+    feed.put(ProgressEvent("trial 2", epoch=1, epochs=3, hmean=0.4))
+    feed.put(ProgressEvent("trial 1", epoch=2, epochs=3, hmean=0.4658))
+    line = feed.plain_line(clock=False)
+    assert "best hmean 0.4789" in line
+    assert "trial 1: epoch 2/3 hmean 0.4658" in line
 
 
 def test_a_trial_that_starts_again_is_shown_again() -> None:

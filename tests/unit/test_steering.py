@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ocr_ray.search import requests
-from ocr_ray.search.steering import Steering, SweepStopped
+from ocr_ray.search.halt import SweepStopped
+from ocr_ray.search.steering import Steering
 from ocr_ray.search.trials import TrialBook
 
 

@@ -22,9 +22,10 @@ from ocr_ray.models.resnet_vd import ResNetVdConfig
 from ocr_ray.recipes import build_model, build_training, read_train
 from ocr_ray.session import threads_of_environment
 from ocr_ray.teaching.client import SharedTeacher
-from ocr_ray.teaching.desk import Desk
+from ocr_ray.teaching.desk import Desk, TeachingStats
 from ocr_ray.teaching.identity import INGREDIENTS, answers_digest, teacher_threads, why_not_shared
 from ocr_ray.teaching.producer import Made, PieceMaker, build_teacher
+from ocr_ray.teaching.sharing import Teaching, teaching_of
 from ocr_ray.typed import flatten
 
 CPU = torch.device("cpu")
@@ -415,3 +416,14 @@ def test_two_desks_of_two_sweeps_may_work_on_one_store(producing: Producing) -> 
     one, two = asyncio.run(story())
     assert producing.made[-1] == Piece(0, 0)
     assert (one.stats().reason, two.stats().reason) == ("", "")
+
+
+def test_what_answers_took_and_saved_adds_up_over_resumes(tmp_path: Path) -> None:
+    first = Teaching(None, None, tmp_path)  # type: ignore[arg-type]  # nobody is asked
+    first._kept(TeachingStats(made=40, read=100, live=2, broken=1, num_bytes=4321, seconds=8.0))
+    resumed = teaching_of(None, None, tmp_path)  # type: ignore[arg-type]
+    assert resumed._kept(TeachingStats()).read == 100  # its trials had ended
+    total = resumed._kept(TeachingStats(made=10, read=50, num_bytes=679, seconds=2.0))
+    assert total == TeachingStats(50, 150, 2, 1, 5000, 10.0)
+    assert teaching_of(None, None, tmp_path).before == total  # type: ignore[arg-type]
+    assert teaching_of(None, None, None).before == TeachingStats()  # type: ignore[arg-type]
