@@ -55,14 +55,14 @@ def rows(bench: Bench) -> list[Row]:
             "x imread",
             how + milliseconds,
             seconds["reference"] / floor if has_reference else None,
-        ),
+        ).with_reason("by the profile the warp and the decoder, one OpenCV call each, take 2.2 x imread"),
         Row(
             "the same where a device warps and draws the maps: the CPU's part",
             seconds["compact"] / floor,
             1.3,
             "x imread",
             how + _joining(samples, floor / len(samples), rounds),
-        ),
+        ).with_reason("by the profile the decoder alone takes 0.9 of it"),
         _with_hundred_quads(bench, samples[: max(8, len(samples) // 4)], rounds),
         Row(
             "CopyPaste, added to it",
@@ -106,6 +106,9 @@ def _with_hundred_quads(bench: Bench, samples: list[Sample], rounds: int) -> Row
         "x imread",
         f"{len(full)} of the pictures, 100 turned quads on a grid instead of their labels, {rounds} rounds",
         seconds["reference"] / seconds["imread"] if bench.reference is not None else None,
+    ).with_reason(
+        "by the profile more than half of it are the maps: some 350 surroundings of edges, two offsets and three fills "
+        "for each quad"
     )
 
 

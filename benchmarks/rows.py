@@ -1,7 +1,7 @@
 """A row of the table, and what all subjects are given to measure with."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.pictures import Pictures
@@ -25,6 +25,10 @@ class Row:
     def met(self) -> bool | None:
         """Whether the value is at or below the target."""
         return None if self.value is None or self.target is None else self.value <= self.target
+
+    def with_reason(self, reason: str) -> "Row":
+        """The row, which says `reason` in `how` where its target is missed."""
+        return replace(self, how=f"{self.how}; missed: {reason}") if self.met is False else self
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from benchmarks.landscapes import Curve, Landscape
 from ocr_ray.config import CMLConfig
 from ocr_ray.distributions import Scalar
 from ocr_ray.search.first import FirstTrials, first_trials
-from ocr_ray.search.schedulers import Stopping, build_scheduler, stopping
+from ocr_ray.search.schedulers import build_scheduler
 from ocr_ray.search.searchers import build_searcher
+from ocr_ray.search.stopping import Stopping, stopping
 from ocr_ray.search.trial import OBJECTIVE, plain_value
 from ocr_ray.settings import SweepConfig
 from ocr_ray.spaces import SearchSpace

@@ -1,15 +1,26 @@
 """What a search space draws, to be looked at before a sweep is paid for: `ocr-ray space show FILE`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from rich.table import Table
 
 from ocr_ray.config import RECIPES, RecipeConfig, load_config, override
-from ocr_ray.distributions import describe, holds
+from ocr_ray.distributions import (
+    Choice,
+    Distribution,
+    Fixed,
+    LogUniform,
+    QUniform,
+    RandInt,
+    Uniform,
+    describe,
+    holds,
+)
 from ocr_ray.errors import ConfigError
 from ocr_ray.spaces import SearchSpace, load_space
 from ocr_ray.typed import flatten
@@ -50,7 +61,8 @@ class ShownSpace:
 
 
 def read_to_show(path: Path, config: Path | None = None, overrides: Sequence[str] = ()) -> ShownSpace:
-    """The space in `path`, read against `config`, or else against the first recipe whose defaults it fits.
+    """The space in `path`, read against `config`, or else against the recipe that it means: of those whose
+    defaults it fits, the one whose defaults lie nearest to the middle of its ranges.
 
     Raises: ConfigError as `load_space`; where no recipe fits, what each of them says against it.
     """
@@ -71,10 +83,33 @@ def read_to_show(path: Path, config: Path | None = None, overrides: Sequence[str
             raise ConfigError(f"{path}: {refusals.popitem()[1]}")
         told = "; ".join(f"{name}: {refusal}" for name, refusal in refusals.items())
         raise ConfigError(f"{path}: fits the defaults of no recipe (--config names a config): {told}")
-    fit, (space, cfg) = next(iter(found.items()))
+    fit = min(found, key=lambda name: round(_apart(*found[name]), 9))  # the first of equals
+    space, cfg = found[fit]
     others = [other for other in found if other != fit]
     fits = f"the defaults of the recipe {fit}" + (f" (it fits {' and '.join(others)} too)" if others else "")
     return ShownSpace(space, cfg, fits)
+
+
+def _apart(space: SearchSpace, cfg: RecipeConfig) -> float:
+    """How far the config's own values lie from the middle of their ranges, summed over keys: from 0, in the middle, to
+    1, at an end or outside. Whoever writes a space sets out from the values of the recipe that it is for."""
+    own, distributions = flatten(cfg), dict(space.distributions)
+    return sum(_off(distributions[key], own[key]) for key in space.varied)
+
+
+def _off(distribution: Distribution, value: Any) -> float:
+    if not holds(distribution, value):
+        return 1.0
+    match distribution:
+        case LogUniform():
+            low, high, at = math.log(distribution.low), math.log(distribution.high), math.log(value)
+        case Uniform() | QUniform() | RandInt():
+            low, high, at = distribution.low, distribution.high, value
+        case Choice() | Fixed():
+            return 0.0
+        case _:
+            assert_never(distribution)
+    return abs(2 * (at - low) / (high - low) - 1)
 
 
 def _table(*columns: str) -> Table:

@@ -13,7 +13,7 @@ from ocr_ray.files import write_text
 from ocr_ray.held_out import TestScores
 from ocr_ray.search.history import ranks_of
 from ocr_ray.search.ranks import Ranks
-from ocr_ray.search.schedulers import stopping
+from ocr_ray.search.stopping import stopping
 from ocr_ray.search.trials import TrialBook, TrialSummary, pareto_set, trials_table
 from ocr_ray.teaching.desk import TeachingStats
 from ocr_ray.train import CONFIG_FILE

@@ -31,8 +31,9 @@ from ocr_ray.search.notes import device_hours_of
 from ocr_ray.search.placement import check_state_api, room_for_trials
 from ocr_ray.search.population import check_population, must_run_at_once
 from ocr_ray.search.room import Cost, KeptRoom, RunTimes, runs_of
-from ocr_ray.search.schedulers import stopping, stopping_notes
+from ocr_ray.search.schedulers import stopping_notes
 from ocr_ray.search.searchers import searcher_notes
+from ocr_ray.search.stopping import stopping
 from ocr_ray.search.student import check_start_fits
 from ocr_ray.search.trials import TrialBook, TrialSummary, best_trial, pareto_set
 from ocr_ray.search.warm import WarmStart, find_earlier, keep_warm, kept_warm
@@ -154,7 +155,7 @@ def sweep(
         taught = teaching.stats() if teaching is not None else None
         if taught is not None:
             live.say(taught.one_line())
-        ranks = ranks_of(folder, book, rule.rungs if cfg.sweep.against is None else ())
+        ranks = ranks_of(folder, book, rule.rungs)
         parent.metrics({**(taught.metrics() if taught is not None else {}), **ranks.metrics()}, len(book.trials) + 1)
         for line in ranks.lines():
             live.say(line)

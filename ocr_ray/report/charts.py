@@ -60,7 +60,7 @@ def learning_curves(sweep: Sweep) -> Chart | None:
     drawn.update_xaxes(range=[0, sweep.epochs * 1.03])
     drawn.update_yaxes(rangemode="tozero")
     for at in sweep.rungs:
-        moment(drawn, at, f"rung {at}")
+        moment(drawn, at, f"{'rung' if sweep.rule is not None and sweep.rule.rule == 'asha' else 'epoch'} {at}")
     if START in sweep.start:
         level(drawn, sweep.start[START], f"starting weights {sweep.start[START]:.4f}")
     if TEACHER in sweep.start:
@@ -99,7 +99,7 @@ def pareto_front(sweep: Sweep) -> Chart | None:
 
 
 def cost(sweep: Sweep) -> Chart | None:
-    """Device time by trial, with what ending it early left unspent. None where no time is known."""
+    """Device time by trial, with what ending it before its last epoch left unspent. None where no time is known."""
     trials = [t for t in sweep.trials if sweep.device_hours(t)]
     if not trials:
         return None
@@ -123,7 +123,7 @@ def cost(sweep: Sweep) -> Chart | None:
             go.Bar(
                 x=[t.number for t in saved],
                 y=[factor * sweep.saved_hours(t) for t in saved],
-                name="left unspent by stopping early",
+                name="left unspent",
                 marker={
                     "color": "rgba(138,143,152,0.12)",
                     "line": {"color": GREY, "width": 1},

@@ -3,9 +3,16 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, assert_never
+
+from ocr_ray.errors import ConfigError
+from ocr_ray.search.ranks import Ranks, hmean_by_epoch, rank_rungs
+from ocr_ray.search.stopping import Stopping, ended_by_rule, stopping
+from ocr_ray.settings import SweepConfig
+from ocr_ray.typed import from_plain
 
 Scalar = bool | int | float | str | None
 KEPT = "keep.hmean.at_best"
@@ -88,8 +95,20 @@ class Trial:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether it was ended before its last epoch, by the scheduler or by hand."""
-        return self.end.startswith("stopped")
+        """Whether it was ended before its last epoch, by whomever."""
+        return self.stopped_by is not None
+
+    @property
+    def stopped_by(self) -> Literal["rule", "budget", "hand"] | None:
+        """Who ended it before its last epoch; early stopping is the rule's alone."""
+        if ended_by_rule(self.end, self.reason):
+            return "rule"
+        return {"stopped early": "budget", "stopped by hand": "hand"}.get(self.end)  # type: ignore[return-value]
+
+    @property
+    def ending(self) -> str:
+        """Its end as people read it: that of the books, but for one that the budget ended."""
+        return "stopped by the budget" if self.stopped_by == "budget" else self.end
 
     @property
     def name(self) -> str:
@@ -330,23 +349,35 @@ class Sweep:
         return trial.device_hours if trial.device_hours is not None else trial.seconds * self.workers / 3600
 
     def saved_hours(self, trial: Trial) -> float:
-        """What ending the trial early left unspent, by the time that its own epochs took; in device-hours."""
+        """What ending it before its last epoch left unspent, by the time that its own epochs took; in device-hours."""
         if not trial.was_stopped or trial.epoch_s is None:
             return 0.0
         return max(0, self.epochs - trial.epochs) * trial.epoch_s * self.workers / 3600
 
+    @cached_property
+    def rule(self) -> Stopping | None:
+        """Under which trials were ended early, `auto` settled; None where the config does not tell, or not to us."""
+        if "sweep.scheduler" not in self.config or not self.epochs:
+            return None
+        known = [f.name for f in fields(SweepConfig) if f"sweep.{f.name}" in self.config]
+        try:
+            given = from_plain(SweepConfig, {name: self.config[f"sweep.{name}"] for name in known}, self.name)
+        except ConfigError:  # of another version
+            return None
+        every = self.config.get("eval.every_epochs")
+        return stopping(given, self.epochs, every if isinstance(every, int) else 1)
+
     @property
     def rungs(self) -> tuple[int, ...]:
-        """Epochs at which trials were ended, or would have been."""
-        first, factor = self.config.get("sweep.grace_epochs"), self.config.get("sweep.reduction_factor")
-        stopped = sorted({t.epochs for t in self.trials if t.end == "stopped early" and t.epochs})
-        if self.config.get("sweep.scheduler") != "asha" or not isinstance(first, int) or not isinstance(factor, int):
-            return tuple(stopped)
-        rungs = []
-        while first < self.epochs:
-            rungs.append(first)
-            first *= factor
-        return tuple(rungs)
+        """Epochs at which the order of trials is held against that of their end, as at the end of the sweep."""
+        return self.rule.rungs if self.rule is not None else ()
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """Whether early hmeans told how trials would end; what the terminal and MLflow say as well."""
+        finished = [t.curve for t in self.trials if t.end == "finished" and t.curve]
+        histories = [hmean_by_epoch({**e.metrics, "epoch": e.number} for e in curve) for curve in finished]
+        return rank_rungs(histories, self.rungs, sum(t.stopped_by == "rule" for t in self.trials))
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:

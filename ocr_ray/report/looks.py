@@ -38,7 +38,7 @@ def look_of(trial: Trial, sweep: Sweep) -> Look:
         return UNBEATEN if trial is sweep.control else WINNER
     if trial is sweep.control:
         return CONTROL
-    if trial.end.startswith("stopped"):
+    if trial.was_stopped:
         return STOPPED
     return {"finished": FINISHED, "failed": FAILED}.get(trial.end, RUNNING)
 

@@ -17,8 +17,8 @@ from ocr_ray.report.html import rendered
 from ocr_ray.report.importance import Importance, importance
 from ocr_ray.report.looks import short
 from ocr_ray.report.pictures import worst_pictures
-from ocr_ray.report.ranks import rank_sentence
 from ocr_ray.report.read import CONFIG_FILE, REPORT_FILE, read_sweep
+from ocr_ray.report.stopped import BY, comparisons, rule_in_force, saved_by, told_the_end
 from ocr_ray.report.verdict import end_of, headline, hours, tiles
 
 
@@ -65,8 +65,8 @@ def _about(sweep: Sweep) -> str:
     parts += [f"searcher {config['sweep.searcher']}"] if config.get("sweep.searcher") else []
     if sweep.is_population:
         parts.append("population based training")
-    elif config.get("sweep.scheduler"):
-        parts.append(f"early stopping {config['sweep.scheduler']}")
+    elif rule := rule_in_force(sweep):
+        parts.append(rule)
     val = config.get("data.val")
     if val:
         files = val if isinstance(val, list) else [val]
@@ -85,13 +85,9 @@ def _curves(sweep: Sweep) -> Section | None:
     if drawn is None:
         return None
     lead = "Hmean on val after each evaluation. ★: where the winner's kept weights come from."
-    stopped = sum(t.was_stopped for t in sweep.trials)
-    if sweep.rungs:
-        at = ", ".join(map(str, sweep.rungs))
-        lead += f" Trials are compared at epoch {at} (dotted lines); {stopped or 'none'} of {len(sweep.trials)} "
-        lead += "were stopped early." if stopped != 1 else "was stopped early."
-    said = rank_sentence(sweep)
-    return Section("curves", "Learning curves", lead, (drawn, Prose(said)) if said else (drawn,))
+    compared, said = comparisons(sweep), told_the_end(sweep)
+    lead += f" {compared}" if compared else ""
+    return Section("curves", "Learning curves", lead, (drawn, said) if said is not None else (drawn,))
 
 
 def _confirmation(found: Confirmation | None) -> Section | None:
@@ -152,7 +148,7 @@ def _importance(sweep: Sweep) -> Section | None:
         "what 95% of the shares stay below when hmeans are dealt out at random."
     )
     if any(t.was_stopped for t in sweep.trials):
-        note += " Trials that were stopped early count with the hmean they had reached."
+        note += " Trials that were ended before their last epoch count with the hmean they had reached."
     return Section("importance", title, _which(found), (drawn, Prose(note)))
 
 
@@ -199,16 +195,17 @@ def _cost(sweep: Sweep) -> Section | None:
     if drawn is None:
         return None
     spent = sum(sweep.device_hours(t) for t in sweep.trials)
-    saved = sum(sweep.saved_hours(t) for t in sweep.trials)
     lead = f"All trials together took {hours(spent)} of device time"
     if not any(t.device_hours is not None for t in sweep.trials):
         lead += ": each from its start to its end, its workers' start included, times its workers"
     said = [lead + "."]
-    stopped = sum(t.was_stopped for t in sweep.trials)
-    if saved:
-        said.append(
-            f"Stopping {stopped} of them early left about {hours(saved)} unspent, by the time that their epochs took."
-        )
+    for by, words in BY.items():
+        trials, saved = saved_by(sweep, by)
+        if saved:
+            was = "was" if len(trials) == 1 else "were"
+            said.append(
+                f"That {len(trials)} of them {was} {words} left about {hours(saved)} unspent, going by their epochs."
+            )
     if sweep.teacher_saved_s:
         said.append(
             f"The shared teacher's answers spared the trials about {hours(sweep.teacher_saved_s / 3600)} of its time."

@@ -42,7 +42,7 @@ def headline(sweep: Sweep) -> Headline:
             f"the config's own values ({control.hmean:.4f})."
         )
         if control.was_stopped:
-            details.append(f"Those were stopped early, after {control.epochs} of {sweep.epochs} epochs.")
+            details.append(f"Those were {control.ending}, after {control.epochs} of {sweep.epochs} epochs.")
     if start is not None:
         difference = winner.hmean - start
         more = "below" if difference < 0 else "above"
@@ -80,10 +80,10 @@ def tiles(sweep: Sweep) -> tuple[Tile, ...]:
         found.append(Tile(f"{winner.hmean:.4f}", f"best hmean, {winner.name}", "one seed"))
         if control is not None and control.hmean is not None and control is not winner:
             found.append(Tile(f"{winner.hmean - control.hmean:+.4f}", "over the config's own values", control.name))
-    ends = Counter(t.end for t in sweep.trials)
+    ends = Counter(t.ending for t in sweep.trials)
     found.append(Tile(str(len(sweep.trials)), "trials", ", ".join(f"{ends[end]} {end}" for end in sorted(ends))))
     spent = sum(sweep.device_hours(t) for t in sweep.trials)
-    saved = sum(sweep.saved_hours(t) for t in sweep.trials)
+    saved = sum(sweep.saved_hours(t) for t in sweep.trials if t.stopped_by == "rule")
     if spent:
         share = f"{saved / (saved + spent):.0%} less than without early stopping" if saved else ""
         found.append(Tile(hours(spent), "of device time", share))
@@ -152,4 +152,4 @@ def _capital(text: str) -> str:
 
 def end_of(trial: Trial, epochs: int) -> str:
     """How it ended, for a table."""
-    return f"{trial.end} at {trial.epochs}/{epochs}" if trial.was_stopped else trial.end
+    return f"{trial.ending} at {trial.epochs}/{epochs}" if trial.was_stopped else trial.end

@@ -7,6 +7,7 @@ from typing import Any
 
 from ocr_ray.reports import read_reports
 from ocr_ray.search.ranks import Ranks, hmean_by_epoch, rank_rungs
+from ocr_ray.search.stopping import ended_by_rule
 from ocr_ray.search.trial import OBJECTIVE, train_folder
 from ocr_ray.search.trials import TrialBook
 
@@ -35,5 +36,5 @@ def past_reports(folder: Path, book: TrialBook) -> Callable[[str], Sequence[dict
 def ranks_of(folder: Path, book: TrialBook, rungs: Sequence[int]) -> Ranks:
     """How far the finished trials of the sweep in `folder` stood, at each of `rungs`, in the order of their end."""
     finished = [hmean_by_epoch(reports_of(folder, t.trial_id)) for t in book.trials if t.end == "finished"]
-    stopped = sum(t.end == "stopped early" for t in book.trials)
+    stopped = sum(ended_by_rule(t.end, t.reason) for t in book.trials)
     return rank_rungs([history for history in finished if history], rungs, stopped)

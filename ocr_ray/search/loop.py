@@ -33,10 +33,11 @@ from ocr_ray.search.placement import TRIAL_CPU
 from ocr_ray.search.population import DonorKeeper, Population
 from ocr_ray.search.reserve import Reserve
 from ocr_ray.search.room import KeptRoom
-from ocr_ray.search.schedulers import Stopping, build_scheduler
+from ocr_ray.search.schedulers import build_scheduler
 from ocr_ray.search.searchers import build_searcher
 from ocr_ray.search.snapshot import TUNES_FOLDER, keep, put_back
 from ocr_ray.search.steering import Steering, steered
+from ocr_ray.search.stopping import Stopping
 from ocr_ray.search.trial import OBJECTIVE, run_trial
 from ocr_ray.search.trials import TrialBook, best_trial
 from ocr_ray.search.warm import WarmStart, study_with
@@ -121,6 +122,7 @@ class TuneLoop:
             workers,
             self.teaching,
             budget.why_ended,
+            rule.decides_at,
             self.space.varied if is_population else (),
         )
         steering = Steering(self.folder, self.book, self.live.say, at_once=lambda: self.tracker.end_open_runs("KILLED"))

@@ -12,7 +12,7 @@ from ocr_ray.errors import UserError
 from ocr_ray.files import write_text
 from ocr_ray.record import RECORD_FILE, Recorder
 from ocr_ray.reports import USED_CONFIG
-from ocr_ray.search.rungs import rung_reached, rungs_of, why_ended
+from ocr_ray.search.rungs import rung_reached, why_ended
 from ocr_ray.search.trial import train_folder
 from ocr_ray.search.trials import TrialSummary
 from ocr_ray.stopwatch import HOUR_S, device_hours
@@ -21,7 +21,8 @@ from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.train import CONFIG_FILE
 
 RUNG = "rung"
-"""Metric: how many of the scheduler's rungs the trial has come to, the one that ended it included."""
+"""Metric: to how many of the rule's decisions the trial has come, the one that ended it included: under ASHA its rungs,
+under the median rule the epochs from the first at which it may end a trial to the last but one."""
 
 
 def device_hours_of(trials: list[TrialSummary], workers: int) -> float:
@@ -34,7 +35,8 @@ class TrialNotes:
 
     Args: folder is the sweep's; config_of gives the whole config of a trial from the values that it drew; recorder has
         made the sweep's own record, so that its trials' cost nothing; budget says why it ended the trial of that id,
-        or nothing; scheduled are keys whose values change within a trial, so that each epoch's are written down.
+        or nothing; decides_at are the epochs at which the scheduler may end a trial; scheduled are keys whose values
+        change within a trial, so that each epoch's are written down.
     """
 
     def __init__(
@@ -46,10 +48,11 @@ class TrialNotes:
         workers: int,
         teaching: Teaching | None,
         budget: Callable[[str], str],
+        decides_at: Sequence[int] = (),
         scheduled: Sequence[str] = (),
     ) -> None:
         self._folder, self._config_of, self._recorder = folder, config_of, recorder
-        self._scheduler, self._rungs = scheduler, rungs_of(scheduler)
+        self._scheduler, self._decides_at = scheduler, decides_at
         self._workers, self._teaching, self._budget = workers, teaching, budget
         self._scheduled = scheduled
 
@@ -89,8 +92,8 @@ class TrialNotes:
         if self._scheduled:
             used = json.loads(report[USED_CONFIG])
             more |= {f"value.{key}": used[key] for key in self._scheduled}
-        if self._rungs:
-            more[RUNG] = rung_reached(self._rungs, int(report["epoch"]))
+        if self._decides_at:
+            more[RUNG] = rung_reached(self._decides_at, int(report["epoch"]))
         if trial is not None and self._teaching is not None:
             more |= self._teaching.metrics_of(trial.trial_id)
         return {**report, **more, "config": report[USED_CONFIG]}

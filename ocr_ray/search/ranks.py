@@ -7,7 +7,7 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
-from ocr_ray.search.trial import OBJECTIVE
+from ocr_ray.search.trials import OBJECTIVE
 
 LEAST_TRIALS = 5
 """Fewer say nothing: even a perfect order of four comes about by chance once in 24."""
@@ -35,6 +35,11 @@ class Ranks:
     stopped: int = 0
     """Trials that were ended early."""
 
+    @property
+    def unsafe(self) -> tuple[RungRank, ...]:
+        """Rungs at which the order told too little of the end."""
+        return tuple(rung for rung in self.rungs if rung.tau is not None and rung.tau < LOW)
+
     def metrics(self) -> dict[str, float]:
         """Names under which the sweep records them."""
         return {f"kendall_tau.epoch_{rung.epoch}": rung.tau for rung in self.rungs if rung.tau is not None}
@@ -53,7 +58,7 @@ class Ranks:
         lines = [
             f"early stopping: rank correlation with the final hmean (Kendall's tau, {self.finished} trials): {figures}"
         ]
-        low = [rung for rung in told if rung.tau is not None and rung.tau < LOW]
+        low = self.unsafe
         if low:
             pairs = (1 + (low[0].tau or 0.0)) / 2
             later = next((r.epoch for r in told if r.epoch > low[-1].epoch), None)

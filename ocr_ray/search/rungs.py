@@ -1,25 +1,18 @@
-"""What a scheduler has done to a trial, in words: the rungs it came past, and why it was ended."""
+"""What a scheduler has done to a trial: how many of its decisions the trial came to, and why it was ended, in words."""
 
 from collections.abc import Sequence
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 
 from ocr_ray.search.schedulers import Judge
+from ocr_ray.search.stopping import BELOW
 
 SHARES = {2: "half", 3: "third", 4: "quarter", 5: "fifth"}
 
 
-def rungs_of(scheduler: TrialScheduler) -> tuple[int, ...]:
-    """The epochs at which it compares trials, rising; none where it compares them at every epoch, or never."""
-    rule = _rule(scheduler)
-    if not isinstance(rule, AsyncHyperBandScheduler):
-        return ()
-    return tuple(sorted({int(milestone) for bracket in rule._brackets for milestone, _ in bracket._rungs}))
-
-
-def rung_reached(rungs: Sequence[int], epoch: int) -> int:
-    """How many rungs lie at or before `epoch`."""
-    return sum(milestone <= epoch for milestone in rungs)
+def rung_reached(decides_at: Sequence[int], epoch: int) -> int:
+    """How many of the epochs at which a rule decides, `Stopping.decides_at`, lie at or before `epoch`."""
+    return sum(milestone <= epoch for milestone in decides_at)
 
 
 def why_ended(scheduler: TrialScheduler, trial_id: str, epoch: int) -> str:
@@ -32,9 +25,9 @@ def why_ended(scheduler: TrialScheduler, trial_id: str, epoch: int) -> str:
                     others = {name: value for name, value in recorded.items() if name != trial_id}
                     cutoff, share = bracket.cutoff(others), round(bracket.rf)
                     figures = f" ({recorded[trial_id]:.4f} < {cutoff:.4f})" if cutoff is not None else ""
-                    return f"below the best {SHARES.get(share, f'1/{share}')} at epoch {milestone}{figures}"
+                    return f"{BELOW} best {SHARES.get(share, f'1/{share}')} at epoch {milestone}{figures}"
     if isinstance(rule, MedianStoppingRule):
-        return f"below the median of the others' means at epoch {epoch}"
+        return f"{BELOW} median of the others' means at epoch {epoch}"
     return f"ended by {type(rule).__name__} at epoch {epoch}"
 
 

@@ -1,8 +1,5 @@
 """What ends trials early: settings to Ray Tune's schedulers, and what none of those does by itself.
 
-Halving among few trials lets the noise between seeds decide, so `auto` takes the median rule for small sweeps: it asks
-for less, and asks later. From 16 trials on, a ninth of the epochs tells enough to spend the rest on a third of them.
-
 HyperBand is left out. Tried with Ray 2.60: where all of four trials ran at a time, it paused them at the rung, ended
 two and took two up again from their checkpoints, no epoch lost or doubled. But it compares only trials that have been
 proposed, and a paused one counts as one of those that run at a time. So of six trials, two at a time, each was alone
@@ -14,8 +11,7 @@ Population based training ends nothing, and has a file of its own, `search/popul
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
@@ -23,79 +19,13 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 
 from ocr_ray.config import RecipeConfig
 from ocr_ray.distributions import Scalar
+from ocr_ray.search.stopping import Stopping
 from ocr_ray.search.trial import plain_value
-from ocr_ray.settings import SweepConfig
 
-HALVES_FROM = 16
-"""Trials from which on `auto` is `asha`. Below, 13 to 15 included, a rung would leave five of them or fewer."""
 NEVER = math.inf
 """Epochs after which the median rule may pause a trial that has no others to compare with: its processes would end."""
 
-Rule = Literal["asha", "median", "pbt", "none"]
-
 first_come: Callable[[], TrialScheduler] = FIFOScheduler
-
-
-@dataclass(frozen=True)
-class Stopping:
-    """A sweep's rule, with what its settings leave open filled in. Epochs are as the trials report them."""
-
-    rule: Rule
-    first: int
-    """No trial is ended before; where trials are compared by rungs, the first of them."""
-    factor: int
-    epochs: int
-    """Of a whole trial."""
-
-    @property
-    def ends_early(self) -> bool:
-        """Whether a trial can be ended before its last epoch."""
-        return self.rule in ("asha", "median") and self.first < self.epochs
-
-    @property
-    def rungs(self) -> tuple[int, ...]:
-        """Epochs at which the rule compares trials, before the last one. The median rule does so at each evaluation;
-        the first of them and its doubles stand for all. `none`: where `asha` would have. `pbt`: none, since the weights
-        of an early hmean may not be those of the final one."""
-        if self.rule == "pbt":
-            return ()
-        factor = 2 if self.rule == "median" else self.factor
-        rungs, at = [], self.first
-        while at < self.epochs:
-            rungs.append(at)
-            at *= factor
-        return tuple(rungs)
-
-    def one_line(self) -> str:
-        """What a person reads as the sweep starts."""
-        if not self.ends_early:
-            return "stopping: every trial runs to its end"
-        match self.rule:
-            case "asha":
-                rungs = ", ".join(map(str, self.rungs))
-                return f"stopping: asha keeps the best 1/{self.factor} at epoch {rungs} of {self.epochs}"
-            case "median":
-                return f"stopping: median, from epoch {self.first} of {self.epochs} on"
-            case "pbt" | "none":
-                raise AssertionError("ends nothing early")
-            case _:
-                assert_never(self.rule)
-
-
-def stopping(cfg: SweepConfig, epochs: int, every_epochs: int) -> Stopping:
-    """The rule of a sweep.
-
-    Args: epochs is the length of a whole trial, every_epochs the distance of its evaluations: where the first rung is
-        not given it lies on one, so that trials are compared by what they reach there.
-    """
-    by_size: Rule = "asha" if cfg.trials >= HALVES_FROM else "median"
-    rule: Rule = by_size if cfg.scheduler == "auto" else cfg.scheduler
-    if cfg.against is not None:
-        rule = "none"  # by hmean alone the cheap ones would end first
-    share = 3 if rule == "median" else 9
-    least = -(-epochs // share)
-    first = -(-least // every_epochs) * every_epochs if cfg.grace_epochs is None else cfg.grace_epochs
-    return Stopping(rule, first, cfg.reduction_factor, epochs)
 
 
 def stopping_notes(cfg: RecipeConfig, rule: Stopping) -> list[str]:

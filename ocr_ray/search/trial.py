@@ -22,15 +22,13 @@ from ray.util.state.exception import RayStateApiException
 
 from ocr_ray.donors import INHERITED, Donor, pin, point, pointed
 from ocr_ray.reports import USED_CONFIG, append_report, read_reports
+from ocr_ray.search.trials import OBJECTIVE as OBJECTIVE
 from ocr_ray.search.trials import TrialBook
 
 if TYPE_CHECKING:
     from ocr_ray.spaces import SearchSpace
     from ocr_ray.teaching.sharing import Teaching
 
-OBJECTIVE = "hmean.best"
-"""A trial is judged by the best hmean it has reached, which is what its kept weights reach: hmean itself dips in single
-epochs while the learning rate is high."""
 JUDGED_BY = "hmean"
 """By which a population's trials take one another over: of the last evaluation, since the best so far is inherited."""
 HELD = "held"

@@ -14,6 +14,9 @@ from ocr_ray.distributions import Scalar
 from ocr_ray.files import write_text
 
 TRIALS_FILE = "trials.json"
+OBJECTIVE = "hmean.best"
+"""A trial is judged by the best hmean it has reached, which is what its kept weights reach: hmean itself dips in single
+epochs while the learning rate is high."""
 
 Against = Literal["parameters", "latency"]
 End = Literal["running", "finished", "stopped early", "stopped by hand", "stopped by budget", "failed"]

@@ -7,7 +7,8 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from ocr_ray.search.schedulers import Past, Rule, build_scheduler, stopping
+from ocr_ray.search.schedulers import Past, build_scheduler
+from ocr_ray.search.stopping import Rule, stopping
 from ocr_ray.search.trial import OBJECTIVE
 from ocr_ray.settings import SweepConfig
 from ocr_ray.typed import with_values
@@ -142,8 +143,8 @@ def test_the_control_is_compared_with_and_never_ended(rule: Rule) -> None:
         (4, {"scheduler": "asha"}, "asha", 5),
         (64, {"scheduler": "median"}, "median", 10),
         (64, {"scheduler": "none"}, "none", 5),
-        (64, {"against": "parameters"}, "none", 5),
-        (4, {"against": "parameters"}, "none", 5),
+        (64, {"against": "parameters"}, "none", 27),
+        (4, {"against": "parameters"}, "none", 27),
     ],
 )
 def test_what_is_left_open_follows_from_trials_and_epochs(
@@ -160,3 +161,4 @@ def test_rungs_are_those_of_rays_scheduler_and_none_lies_on_the_last_epoch() -> 
         assert plan.rungs == tuple(sorted(rung for rung, _ in theirs._brackets[0]._rungs)), epochs
         assert all(rung < epochs for rung in plan.rungs)
     assert stopping(SweepConfig(scheduler="median"), 500, 5).rungs == (170, 340)
+    assert stopping(SweepConfig(against="latency"), 500, 5).rungs == ()

@@ -28,6 +28,13 @@ def test_a_row_says_whether_its_target_is_met() -> None:
     assert Row("a", None, 3.0, "x", "").met is None
 
 
+def test_a_row_says_why_its_target_is_missed_and_only_then() -> None:
+    missed = Row("a", 2.0, 1.0, "s", "how").with_reason("the warp alone takes 2 s")
+    assert plain(missed)["how"].startswith("how; missed: the warp alone takes 2 s; ")  # type: ignore[attr-defined]
+    for value, target in ((1.0, 1.0), (2.0, None), (None, 1.0)):
+        assert Row("a", value, target, "s", "how").with_reason("never said").how == "how"
+
+
 def test_rows_have_the_pinned_keys_and_are_drawn() -> None:
     row = Row("a", 2.0, 3.0, "x imread", "how", reference=9.0)
     told = plain(row)

@@ -214,7 +214,7 @@ def test_a_space_shows_its_keys_and_draws_for_a_recipe_that_it_fits(run: Run) ->
     code, out, _ = run("space", "show", space, "-n", 3)
     assert code == 0
     head, *rows = out.splitlines()
-    assert head == f"{space}: for the defaults of the recipe dml (it fits cml and student too)"
+    assert head == f"{space}: for the defaults of the recipe student (it fits dml and cml too)"
     assert any(row.split() == ["loss.db.beta", "loguniform", "[1.25,", "80]", "10"] for row in rows)
     assert [row.split()[0] for row in rows[-3:]] == ["1", "2", "3"]
     config = space.parents[1] / "configs" / "ppocrv3_det_student.yaml"

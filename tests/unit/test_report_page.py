@@ -18,8 +18,8 @@ from ocr_ray.report.compare import best_so_far, comparison_of, write_comparison
 from ocr_ray.report.contents import Arm, Confirmation, Difference, Sweep, Trial, knob
 from ocr_ray.report.html import rendered
 from ocr_ray.report.page import page_of, write_report
-from ocr_ray.report.ranks import rank_rungs, rank_sentence
 from ocr_ray.report.read import read_sweep
+from ocr_ray.report.stopped import told_the_end
 from ocr_ray.report.verdict import headline, tiles
 
 RECORDED = Path(__file__).resolve().parents[1] / "data" / "sweep"
@@ -208,23 +208,96 @@ def test_the_headline_names_winner_control_and_doubt(sweep: Sweep) -> None:
     assert any("below the weights that training started from (0.9000); keep those" in line for line in below.details)
 
 
+def with_rule(sweep: Sweep, **values: Any) -> Sweep:
+    """The same under other settings of its early stopping."""
+    return replace(sweep, config={**sweep.config, **{f"sweep.{key}": value for key, value in values.items()}})
+
+
 def test_it_says_whether_the_rungs_told_the_end(sweep: Sweep) -> None:
     whole = read_sweep(RECORDED)
-    assert [rank.epoch for rank in rank_rungs(whole)] == [3, 6]
-    assert all(-1 <= rank.tau <= 1 for rank in rank_rungs(whole))
-    assert "Over the 9 trials that ran to their end" in rank_sentence(whole)
+    assert [rung.epoch for rung in whole.ranks.rungs] == [3, 6]
 
     def as_good_as_its_number(t: Trial) -> Trial:
-        curve = tuple(replace(e, metrics={"hmean.best": 0.1 * t.number}) for e in t.curve)
+        curve = tuple(replace(e, metrics={**e.metrics, "hmean.best": 0.1 * t.number}) for e in t.curve)
         return replace(t, end="finished", hmean=0.1 * t.number, curve=curve)
 
+    def turned_at_last(t: Trial) -> Trial:
+        last = replace(t.curve[-1], number=8, metrics={**t.curve[-1].metrics, "hmean.best": 1 - 0.1 * t.number})
+        return replace(t, curve=(*(e for e in t.curve if e.number < 8), last))
+
+    def said(sweep: Sweep) -> str:
+        prose = told_the_end(sweep)
+        assert prose is not None
+        assert prose.text in parsed(sweep).text
+        return prose.text
+
     ordered = tuple(map(as_good_as_its_number, sweep.trials))
-    same = replace(sweep, trials=ordered)
-    assert [rank.tau for rank in rank_rungs(same)] == [pytest.approx(1), pytest.approx(1)]
-    assert rank_sentence(same).endswith("stopping early would have been safe.")
-    turned = replace(sweep, trials=tuple(replace(t, hmean=1 - (t.hmean or 0)) for t in ordered))
-    assert rank_sentence(turned).endswith("stopping at epoch 3 would not have been safe.")
-    assert rank_sentence(replace(sweep, trials=ordered[:4])) == ""
+    for rule in ("asha", "auto", "median", "none"):
+        same = with_rule(replace(sweep, trials=ordered), scheduler=rule)
+        figures = "Kendall's tau, 8 trials): 1.00 at epoch 3, 1.00 at epoch 6."
+        assert said(same).startswith(f"Early stopping: rank correlation with the final hmean ({figures}")
+        turned = with_rule(replace(sweep, trials=tuple(map(turned_at_last, ordered))), scheduler=rule)
+        assert "Note: stopping early would not have been safe: at epoch 3 only 0% of the pairs" in said(turned)
+    few = replace(sweep, trials=ordered[:4])
+    assert said(few) == "Early stopping: 4 trials finished, too few to say whether it would have been safe."
+    assert told_the_end(with_rule(same, scheduler="pbt", searcher="random")) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "head", "curves"),
+    [
+        (
+            {"scheduler": "auto"},
+            "median stopping from epoch 3 on (auto)",
+            "From epoch 3 on each trial is held",
+        ),
+        (
+            {"scheduler": "median"},
+            "median stopping from epoch 3 on ·",
+            "against the others' median (dotted lines: 3, 6).",
+        ),
+        (
+            {"scheduler": "asha"},
+            "asha keeping the best 1/2 at epoch 3, 6 ·",
+            "are compared at epoch 3, 6 (dotted",
+        ),
+        (
+            {"scheduler": "auto", "trials": 40},
+            "asha keeping the best 1/2 at epoch 3, 6 (auto)",
+            "at epoch 3, 6 (dotted lines). 2 of 8 were stopped early.",
+        ),
+        ({"scheduler": "none"}, "no early stopping ·", "No rule ended trials early;"),
+        ({"scheduler": "auto", "grace_epochs": 8}, "no early stopping (auto)", "2 of 8 were stopped early."),
+    ],
+)
+def test_the_rule_in_force_is_named_and_what_it_compared(
+    sweep: Sweep, values: dict[str, Any], head: str, curves: str
+) -> None:
+    text = parsed(with_rule(sweep, **values)).text
+    assert head in text
+    assert curves in text
+    assert "early stopping auto" not in text
+
+
+def test_early_stopping_is_credited_with_what_its_rule_ended_alone(sweep: Sweep) -> None:
+    stopped = [t for t in sweep.trials if t.was_stopped]
+    assert len(stopped) == 2
+    for scheduler in ("none", "asha"):
+        by_hand = replace(stopped[0], end="stopped by hand", reason="asked for at 12:00")
+        spent = replace(stopped[1], reason="sweep.max_hours=1 are spent")
+        others = [t for t in sweep.trials if not t.was_stopped]
+        changed = with_rule(replace(sweep, trials=(*others, by_hand, spent)), scheduler=scheduler)
+        text = parsed(changed).text
+        assert "less than without early stopping" not in text
+        assert "That 1 of them was stopped by hand left about" in text
+        assert "That 1 of them was stopped by the budget left about" in text
+        assert "1 of 8 was stopped by the budget, 1 of 8 was stopped by hand." in text.lower()
+        assert f"stopped by the budget at {spent.epochs}/8" in text
+        assert "stopped early" not in text.replace("None of 8 were stopped early", "")
+        assert changed.ranks.stopped == 0
+    text = parsed(sweep).text
+    assert "less than without early stopping" in text
+    assert "That 2 of them were stopped early left about" in text
 
 
 def test_a_population_shows_its_schedules_and_claims_nothing_of_single_values(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Sweeps' folders as they are met: recorded, half written, moved, of another version."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ import pytest
 from ocr_ray.errors import RunError
 from ocr_ray.report.contents import Scale
 from ocr_ray.report.read import read_sweep, scale_from, sweep_folder
+from ocr_ray.search.history import ranks_of
+from ocr_ray.search.stopping import stopping
+from ocr_ray.search.trials import TrialBook
+from ocr_ray.settings import SweepConfig
+from ocr_ray.typed import from_plain, read_yaml
 
 RECORDED = Path(__file__).resolve().parents[1] / "data" / "sweep"
 
@@ -50,6 +56,44 @@ def test_the_axes_of_the_knobs_are_those_of_the_space() -> None:
         "loss.db.alpha": ("linear", "{uniform: [2, 8]}"),
         "loss.db.balance": ("choice", "{choice: [true, false]}"),
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "rungs", "ranked"),
+    [
+        ("scheduler: asha", (3, 6), True),
+        ("scheduler: auto", (3, 6), True),
+        ("scheduler: median", (3, 6), True),
+        ("scheduler: none", (3, 6), True),
+        ("scheduler: auto\n  trials: 12", (3, 6), True),
+        ("scheduler: pbt\n  searcher: random", (), False),
+        ("scheduler: none\n  against: latency", (), False),
+        ("scheduler: of a later version", (), False),
+    ],
+)
+def test_the_page_knows_the_rungs_and_ranks_that_terminal_and_mlflow_are_told(
+    folder: Path, given: str, rungs: tuple[int, ...], ranked: bool
+) -> None:
+    text = (folder / "config.yaml").read_text()
+    for line in given.splitlines():  # the last of a key counts
+        text = re.sub(rf"^  {line.split(':')[0].strip()}: .*\n", "", text, flags=re.M)
+    (folder / "config.yaml").write_text(text.replace("sweep:\n", f"sweep:\n  {given}\n"))
+    sweep, book = read_sweep(folder), TrialBook(folder, {})
+    book.load()
+    assert sweep.rungs == rungs
+    assert bool(sweep.ranks.metrics()) == ranked
+    if "later" not in given:
+        cfg = from_plain(SweepConfig, read_yaml(folder / "config.yaml", "a config")["sweep"], "config.yaml")
+        assert sweep.ranks == ranks_of(folder, book, stopping(cfg, 8, 1).rungs)
+
+
+def test_the_first_rung_follows_from_the_epochs_where_no_grace_is_given(folder: Path) -> None:
+    text = (folder / "config.yaml").read_text()
+    for scheduler, rungs in (("auto", (3, 6)), ("asha", (1, 2, 4))):
+        changed = text.replace("scheduler: asha", f"scheduler: {scheduler}")
+        changed = changed.replace("grace_epochs: 3", "grace_epochs: null")
+        (folder / "config.yaml").write_text(changed)
+        assert read_sweep(folder).rungs == rungs
 
 
 @pytest.mark.parametrize(
@@ -155,7 +199,8 @@ def test_keys_of_other_versions_do_no_harm(folder: Path) -> None:
     assert sweep.trials[2].hmean is None
     assert sweep.control is None
     assert sweep.epochs == 8
-    assert sweep.rungs == (3, 6)  # where trials were ended
+    assert sweep.rule is None
+    assert sweep.rungs == ()
 
 
 def test_a_confirmation_is_read(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Every YAML that ships loads, says every key, and fits the recipe it is for."""
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from ocr_ray.config import (
     recipe_from_plain,
     to_yaml,
 )
-from ocr_ray.distributions import LogUniform
+from ocr_ray.distributions import LogUniform, holds
+from ocr_ray.show_space import read_to_show
 from ocr_ray.spaces import SearchSpace, load_space
 from ocr_ray.typed import flatten
 
@@ -83,6 +85,27 @@ def test_a_shipped_range_goes_from_an_eighth_to_eight_times_of_the_recipes_own_v
 @pytest.mark.parametrize("path", SPACES, ids=lambda p: p.stem)
 def test_a_search_space_fits_its_recipe(path: Path) -> None:
     assert space_in(path).varied
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda p: p.stem)
+def test_a_shipped_space_is_shown_for_a_recipe_that_its_head_names_with_no_value_outside(path: Path) -> None:
+    head = path.read_text().partition("\n\n")[0]
+    named = re.findall(r"configs/ppocrv3_det_(\w+)\.yaml", head) or ["cml"]
+    shown = read_to_show(path)
+    assert shown.cfg.recipe in named
+    assert shown.cfg == recipe_of(path) or path.stem in ("demo", "student_pareto")
+    own = flatten(shown.cfg)
+    outside = [key for key in shown.space.varied if not holds(dict(shown.space.distributions)[key], own[key])]
+    assert outside == (["optim.lr"] if path.stem == "demo" else [])  # the demo says why
+
+
+def test_a_space_around_other_values_is_shown_for_the_recipe_that_has_them(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    for recipe, decay in (("cml", 6e-6), ("student", 5e-5)):
+        path.write_text(f"optim.weight_decay: {{loguniform: [{decay / 10}, {decay * 10}]}}\n")
+        assert read_to_show(path).cfg.recipe == recipe
+    path.write_text("optim.weight_decay: {choice: [0.0, 1.0e-5]}\ndata.augment.rotate_degrees: {uniform: [0, 20]}\n")
+    assert read_to_show(path).cfg.recipe == "dml"
 
 
 def test_the_digest_follows_what_decides_numbers_alone() -> None:
