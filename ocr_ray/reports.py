@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 REPORTS_FILE = "reports.jsonl"
+CONFIRM_FOLDER = "confirm"
+"""In a sweep's folder: its confirmation's runs, a folder each."""
+CONFIRMATION_FILE = "confirmation.json"
+"""In a sweep's folder: what its confirmation found, as `Confirmation.plain` gives it."""
 USED_CONFIG = "used_config"
 """Key of a trial's report: what its worker built with, as JSON. Tune itself writes a trial's values under `config`."""
 

@@ -21,6 +21,7 @@ from ocr_ray.typed import to_plain
 START_FILE = "start.json"
 START_COUNTS = "start_per_image.json"
 STUDENT = "hmean.start"
+KEPT_START = "keep.hmean.start"
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,14 @@ class StartScores:
 
     def metrics(self) -> dict[str, float]:
         """Names under which a run records them, at epoch 0."""
-        named = {STUDENT: self.student, "hmean.Teacher": self.teacher, "keep.hmean.start": self.keep}
+        named = {STUDENT: self.student, "hmean.Teacher": self.teacher, KEPT_START: self.keep}
         return {name: evaluation.score.hmean for name, evaluation in named.items() if evaluation is not None}
+
+
+def start_figures(folder: Path) -> dict[str, float]:
+    """What `start_metrics` wrote down for the run or sweep in `folder`; nothing where it has not."""
+    record = folder / START_FILE
+    return dict(json.loads(record.read_text())) if record.exists() else {}
 
 
 def start_metrics(cfg: RecipeConfig, folder: Path, live: LiveFeed) -> dict[str, float]:
@@ -46,7 +53,7 @@ def start_metrics(cfg: RecipeConfig, folder: Path, live: LiveFeed) -> dict[str, 
         if scores.student is not None:
             write_per_image(folder / START_COUNTS, scores.student.per_image, {"epoch": 0})
         write_text(record, json.dumps(scores.metrics()))
-    return dict(json.loads(record.read_text()))
+    return start_figures(folder)
 
 
 def say_if_below_start(hmean: float, start: Mapping[str, float], live: LiveFeed) -> None:

@@ -1,5 +1,6 @@
 """What stands in a storage folder, from its files alone: no cluster is asked, and none need be there."""
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from ocr_ray.driver import DriverNote, State, read_note, state_of
 from ocr_ray.errors import RunError
-from ocr_ray.reports import REPORTS_FILE, read_reports
+from ocr_ray.reports import CONFIRM_FOLDER, CONFIRMATION_FILE, REPORTS_FILE, read_reports
 from ocr_ray.search import requests
 from ocr_ray.search.trials import TRIALS_FILE, TrialBook, TrialSummary, best_trial, trials_table
 from ocr_ray.typed import read_yaml
@@ -40,6 +41,10 @@ class Standing:
     """None: it is a single run."""
     wanted: int = 0
     """So many trials the sweep is to have."""
+    confirming: tuple[int, int] | None = None
+    """Of a confirmation that has begun and not ended: its finished runs, and how many it is to have at most."""
+    confirmed: str = ""
+    """What a confirmation said, with the file that it answered by; empty where there is none."""
 
     @property
     def ended(self) -> int:
@@ -71,7 +76,17 @@ def standing(folder: Path) -> Standing:
         best = best_trial(book.trials)
         hmean = best.hmean if best is not None else None
         return Standing(
-            folder, recipe, note, state, epochs, changed, hmean=hmean, trials=tuple(book.trials), wanted=wanted
+            folder,
+            recipe,
+            note,
+            state,
+            epochs,
+            changed,
+            hmean=hmean,
+            trials=tuple(book.trials),
+            wanted=wanted,
+            confirming=_confirming(folder, config, epochs),
+            confirmed=_confirmed(folder),
         )
     reports = read_reports(folder)
     hmean = max((float(r["hmean.best"]) for r in reports), default=None)
@@ -118,7 +133,12 @@ def details(s: Standing) -> RenderableType:
     best = best_trial(list(s.trials))
     if best is not None and best.hmean is not None:
         values = " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in best.values.items())
-        lines.insert(1, f"best so far: hmean {best.hmean:.4f} in trial {best.number} ({values})  {best.best}")
+        so_far = "best trial" if s.confirmed or s.confirming is not None else "best so far"
+        lines.insert(1, f"{so_far}: hmean {best.hmean:.4f} in trial {best.number} ({values})  {best.best}")
+    if s.confirming is not None:
+        lines.insert(2, f"confirmation: {s.confirming[0]} of at most {s.confirming[1]} runs ended")
+    if s.confirmed:
+        lines.insert(2, f"confirmation: {s.confirmed}")
     asked = {t.number for t in s.trials if requests.asked_to_stop(s.folder, t.number) is not None}
     return Group(trials_table(list(s.trials), alive=s.state == "runs", asked=asked), Text("\n".join(["", *lines])))
 
@@ -165,6 +185,24 @@ def _driver(s: Standing) -> list[str]:
     went = {"failed": f"failed: {s.note.reason}", "killed": f"its driver was killed (process {s.note.pid})"}
     line = went.get(s.state or "", f"{_PAST[s.state].removeprefix('has ')}")
     return [line] if s.state == "finished" else [line, f"to go on with it: {s.note.resume}"]
+
+
+def _confirming(folder: Path, config: dict[str, Any], epochs: int) -> tuple[int, int] | None:
+    runs = [path for path in (folder / CONFIRM_FOLDER).glob("*") if path.is_dir()]
+    if not runs or (folder / CONFIRMATION_FILE).exists():
+        return None
+    last = [next(reversed(read_reports(run)), None) for run in runs]
+    most = (_number(config, "sweep", "confirm") + 1) * _number(config, "sweep", "seeds")
+    return sum(report is not None and report["epoch"] >= epochs for report in last), max(most, len(runs))
+
+
+def _confirmed(folder: Path) -> str:
+    path = folder / CONFIRMATION_FILE
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    weights = next((arm["weights"] for arm in found["arms"] if arm["name"] == found["winner"]), "")
+    return f"{found['sentence']}  {folder / weights}"
 
 
 def _share(s: Standing) -> str:

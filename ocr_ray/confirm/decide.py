@@ -4,6 +4,7 @@ A trial that won a search was lucky to some part; the same config trained anew w
 used by every config, so that their runs see the same batches and differ by their knobs alone.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +22,26 @@ from ocr_ray.confirm.candidates import (
     without_seed,
 )
 from ocr_ray.confirm.room import BudgetLeft
-from ocr_ray.confirm.runs import CONFIRM_FOLDER, ConfirmRun, ConfirmRuns
+from ocr_ray.confirm.runs import ConfirmRun, ConfirmRuns, confirmed_so_far
 from ocr_ray.confirm.verdict import DEFAULT_NAME, START_NAME, Arm, Confirmation, judge
 from ocr_ray.engine.loop import KEPT
 from ocr_ray.engine.per_image import PER_IMAGE_FILE, ImageCounts, aligned, read_per_image
 from ocr_ray.errors import RunError
 from ocr_ray.evidence import Counts
+from ocr_ray.files import write_text
 from ocr_ray.held_out import Held, TestScores, evaluate_on_test, untouched_start
 from ocr_ray.progress import LiveFeed
+from ocr_ray.reports import CONFIRM_FOLDER, CONFIRMATION_FILE
+from ocr_ray.search.notes import device_hours_of
 from ocr_ray.search.trials import TrialSummary
 from ocr_ray.spaces import SearchSpace
-from ocr_ray.stopwatch import Stopwatch
+from ocr_ray.start import KEPT_START, start_figures
+from ocr_ray.stopwatch import DEVICE_HOURS, HOUR_S, Stopwatch
 from ocr_ray.tracking import TrackedRun, Tracker
 from ocr_ray.typed import with_values
+
+CONFIRM_HOURS = "confirm.device_hours"
+"""Metric of a sweep: the part of its device-hours that its confirmation took."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +86,12 @@ def decide(
         files["start"] = START_NAME, start[0]
     if cfg.sweep.confirm:
         confirmation = confirm(cfg, space, folder, trials, start, live, tracker, parent, stopwatch, left)
-    if confirmation is not None:
+    if confirmation is None:
+        (folder / CONFIRMATION_FILE).unlink(missing_ok=True)  # of an earlier call, which wanted one
+    else:
+        hours = confirmed_so_far(folder, cfg).device_seconds / HOUR_S
+        write_text(folder / CONFIRMATION_FILE, json.dumps(confirmation.plain(folder, hours), indent=1))
+        parent.finals({DEVICE_HOURS: device_hours_of(list(trials), cfg.ray.num_workers) + hours, CONFIRM_HOURS: hours})
         parent.tags(confirmation.tags())
         parent.finals(confirmation.metrics())
         live.say(f"confirm: {confirmation.sentence}")
@@ -142,7 +155,8 @@ def confirm(
     everyone, runs = [*candidates[:count], default], runs_of(count)
     training = ConfirmRuns(cfg, space, folder, live, tracker, parent, stopwatch, left.estimate())
     failed = training.train(runs, f"confirm {folder.name}")
-    return judge(arms_of(everyone, runs, failed, folder.parent, start), seeds)
+    kept = start_figures(folder).get(KEPT_START)
+    return judge(arms_of(everyone, runs, failed, folder.parent, start, kept), seeds)
 
 
 def arms_of(
@@ -151,8 +165,10 @@ def arms_of(
     failed: Mapping[str, str],
     storage: Path,
     start: tuple[Path, Sequence[ImageCounts]] | None,
+    start_kept: float | None = None,
 ) -> list[Arm]:
-    """What the runs on disk gave, for `judge`. A candidate of which a run is in `failed` has no counts."""
+    """What the runs on disk gave, for `judge`. A candidate of which a run is in `failed` has no counts; start_kept is
+    what the start reaches on `data.keep`."""
     of: dict[str, list[ConfirmRun]] = {c.key: [run for run in runs if run.candidate is c] for c in candidates}
     reasons = {
         c.key: next((f"seed {run.seed}: {failed[run.folder]}" for run in of[c.key] if run.folder in failed), "")
@@ -181,7 +197,8 @@ def arms_of(
             )
         )
     if start is not None:
-        arms.append(Arm("start", START_NAME, _stacked(together[-1:]), (start[0],)))
+        its_keep = () if start_kept is None else (start_kept,)
+        arms.append(Arm("start", START_NAME, _stacked(together[-1:]), (start[0],), its_keep))
     return arms
 
 

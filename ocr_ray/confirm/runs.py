@@ -24,20 +24,19 @@ from ocr_ray.confirm.candidates import Candidate
 from ocr_ray.engine.best import BEST_FOLDER
 from ocr_ray.errors import ClusterError, UserError
 from ocr_ray.progress import LiveFeed, ProgressEvent
-from ocr_ray.reports import append_report, read_reports
+from ocr_ray.record import Recorder
+from ocr_ray.reports import CONFIRM_FOLDER, append_report, read_reports
 from ocr_ray.search.budget import SAVED_EVERY_S
 from ocr_ray.search.cost import CostEstimate
 from ocr_ray.search.halt import Halt, interrupting, signals_given_back
 from ocr_ray.search.placement import TRIAL_CPU, room_for_trials
 from ocr_ray.spaces import SearchSpace
-from ocr_ray.stopwatch import SPENT_FILE, Stopwatch
+from ocr_ray.stopwatch import DEVICE_HOURS, HOUR_S, SPENT_FILE, Stopwatch
 from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan_teaching
 from ocr_ray.tracking import STAGE_TAG, TrackedRun, Tracker
-from ocr_ray.train import CONFIG_FILE, build_trainer, reason, spoken, worker_resources
+from ocr_ray.train import CONFIG_FILE, build_trainer, put_down, reason, spoken, worker_resources
 from ocr_ray.typed import to_plain
 from ocr_ray.worker import DIAGNOSIS, STOPPED, raise_if_stopped
-
-CONFIRM_FOLDER = "confirm"
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,7 @@ class ConfirmRuns:
         self._live, self._tracker, self._parent = live, tracker, parent
         self._stopwatch, self._estimate = stopwatch, estimate
         self._stopwatches: dict[str, Stopwatch] = {}
+        self._recorder = Recorder()
         self._told: set[str] = set()
         self._halt = Halt(
             folder,
@@ -219,6 +219,9 @@ class ConfirmRuns:
         tags = {STAGE_TAG: CONFIRM_FOLDER, "candidate": run.candidate.name, "seed": str(run.seed)}
         tracked = self._tracker.run(run.folder, f"confirm {run.name}", self._parent, tags)
         tracked.text(to_yaml(run.cfg), CONFIG_FILE)
+        record = self._recorder.of(run.cfg)
+        tracked.tags(record.tags())
+        put_down(record, self._storage / run.folder, tracked, self._live)
         for report in read_reports(self._storage / run.folder):
             tracked.report(report)
         return tracked
@@ -264,11 +267,14 @@ class ConfirmRuns:
     def _close(self, run: ConfirmRun, tracked: TrackedRun, why: str) -> None:
         last = run.last_report(self._storage)
         if why or last is None:
-            tracked.tags({"reason": why})
+            tracked.tags({"end": "failed", "reason": why})
             self._live.put(ProgressEvent(run.name, "failed"))
         else:
+            tracked.tags({"end": "finished", "reason": ""})
             tracked.artifact(Path(last["best_path"]).parent, BEST_FOLDER)
             self._live.put(ProgressEvent(run.name, "done", hmean=last["hmean.best"]))
+        seconds = Stopwatch(self._storage / run.folder, clock=lambda: 0.0).seconds  # what was written down
+        tracked.finals({DEVICE_HOURS: seconds * self._cfg.ray.num_workers / HOUR_S})
         tracked.end("FAILED" if why else "FINISHED")
 
 

@@ -104,6 +104,35 @@ class Confirmation:
                     named[f"confirm.over_{control}.{what}"] = getattr(found, what)
         return named
 
+    def plain(self, folder: Path, device_hours: float) -> dict[str, object]:
+        """As JSON holds it: each arm with the weights that stand for it, from the sweep's folder where they lie in it;
+        device_hours is what the runs took."""
+        arms = [
+            {
+                "kind": f.arm.kind,
+                "name": f.arm.name,
+                "hmeans": f.hmeans,
+                "keep": f.arm.keep,
+                "weights": str(f.file.relative_to(folder) if f.file.is_relative_to(folder) else f.file)
+                if f.hmeans
+                else "",
+                "reason": f.arm.reason,
+                "over": [
+                    {"control": name, **{key: getattr(over, key) for key in ("difference", "low", "high", "p")}}
+                    for name, over in ((DEFAULT_NAME, f.over_default), (START_NAME, f.over_start))
+                    if over is not None
+                ],
+            }
+            for f in self.findings
+        ]
+        return {
+            "winner": self.winner.arm.name,
+            "sentence": self.sentence,
+            "seeds": self.seeds,
+            "device_hours": device_hours,
+            "arms": arms,
+        }
+
     def tags(self) -> dict[str, str]:
         """Names under which a sweep records who won."""
         return {

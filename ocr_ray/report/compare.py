@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from ocr_ray.errors import RunError
 from ocr_ray.files import write_text
 from ocr_ray.report.blocks import Cell, Chart, Charts, Headline, Page, Row, Section, Table, Tile
-from ocr_ray.report.contents import Sweep, Trial
+from ocr_ray.report.contents import Arm, Sweep, Trial
 from ocr_ray.report.figures import DASHES, GREY, SERIES, chart, figure, hover, plain, rows_of
 from ocr_ray.report.html import rendered
 from ocr_ray.report.looks import short
@@ -63,7 +63,7 @@ def _names(sweeps: Sequence[Sweep]) -> list[str]:
 
 def _headline(sweeps: Sequence[Sweep], names: Sequence[str]) -> Headline:
     reached = sorted(
-        ((s.winner.hmean, name) for s, name in zip(sweeps, names, strict=True) if s.winner and s.winner.hmean),
+        ((s.answer.hmean, name) for s, name in zip(sweeps, names, strict=True) if s.answer and s.answer.hmean),
         reverse=True,
     )
     if not reached:
@@ -80,16 +80,28 @@ def _headline(sweeps: Sequence[Sweep], names: Sequence[str]) -> Headline:
     text += f", {best - rest[0][0]:.4f} more than {rest[0][1]} ({rest[0][0]:.4f})." if rest else "."
     if all(sweep.confirmation is not None for sweep in sweeps):
         return Headline(text, ("What holds beyond noise is under Confirmation.",))
+    once = [name for s, name in zip(sweeps, names, strict=True) if s.confirmation is None]
+    if len(once) < len(sweeps):
+        said = f"Trained once, the best of its trials, which is partly luck: {', '.join(once)}."
+        return Headline(text, (said, "The others' hmeans are means over fresh seeds."))
     return Headline(text, ("Each is the best of its sweep's trials, trained once: more trials have more luck.",))
 
 
 def _tiles(sweeps: Sequence[Sweep], names: Sequence[str]) -> tuple[Tile, ...]:
     tiles = []
     for sweep, name in zip(sweeps, names, strict=True):
-        best = "–" if sweep.winner is None else f"{sweep.winner.hmean:.4f}"
-        spent = hours(sum(sweep.device_hours(t) for t in sweep.trials))
-        tiles.append(Tile(best, name, f"{len(sweep.trials)} trials, {_epochs(sweep)} epochs, {spent}"))
+        answer = sweep.answer
+        best = "–" if answer is None or answer.hmean is None else f"{answer.hmean:.4f}"
+        about = [f"{answer.name}, ± {answer.spread:.4f}"] if answer is not None and answer.spread is not None else []
+        about += [f"{len(sweep.trials)} trials", f"{_epochs(sweep)} epochs", hours(_device_hours(sweep))]
+        tiles.append(Tile(best, name, ", ".join(about)))
     return tuple(tiles)
+
+
+def _device_hours(sweep: Sweep) -> float:
+    """Of trials and confirmation."""
+    again = sweep.confirmation.device_hours if sweep.confirmation is not None else 0.0
+    return sum(sweep.device_hours(t) for t in sweep.trials) + again
 
 
 def _epochs(sweep: Sweep) -> int:
@@ -155,14 +167,15 @@ def _spent(trial: Trial, sweep: Sweep, by: str) -> float:
 
 def _results(sweeps: Sequence[Sweep], names: Sequence[str]) -> Section:
     keys = list(dict.fromkeys(knob.key for sweep in sweeps for knob in sweep.knobs))
-    best = max((s.winner.hmean or 0.0 for s in sweeps if s.winner), default=None)
+    best = max((s.answer.hmean or 0.0 for s in sweeps if s.answer), default=None)
     rows = []
     for sweep, name in zip(sweeps, names, strict=True):
         winner, control = sweep.winner, sweep.control
-        reached = None if winner is None else winner.hmean
-        own = None if control is None else control.hmean
+        reached = None if sweep.answer is None else sweep.answer.hmean
+        default = sweep.confirmation.default if sweep.confirmation is not None else control
+        own = None if default is None else default.mean if isinstance(default, Arm) else default.hmean
         gain = None if reached is None or own is None else reached - own
-        spent = sum(sweep.device_hours(t) for t in sweep.trials)
+        spent = _device_hours(sweep)
         saved = sum(sweep.saved_hours(t) for t in sweep.trials)
         rows.append(
             Row(
@@ -181,7 +194,10 @@ def _results(sweeps: Sequence[Sweep], names: Sequence[str]) -> Section:
             )
         )
     columns = ("sweep", "best hmean", "own values", "gain", "trials", "epochs", "device time", "left unspent", *keys)
-    lead = "Each sweep's best trial, the trial of its config's own values, what it cost, and the best trial's values."
+    lead = (
+        "Each sweep's best trial, the trial of its config's own values, what it cost, and the best trial's values; "
+        "after a confirmation its answer, and means over its seeds."
+    )
     return Section("results", "Results", lead, (Table("results-table", columns, tuple(rows)),))
 
 

@@ -215,6 +215,14 @@ class Arm:
     """One for each seed; a single one for weights that nobody trained."""
     is_control: bool = False
     differences: tuple[Difference, ...] = ()
+    is_trained: bool = True
+    """False for the weights that training started from."""
+    weights: Path | None = None
+    """That stand for the arm, of its run with the median hmean; None where they are not there any more."""
+    per_image: tuple[ImageCounts, ...] = ()
+    """Of those weights on val; empty where they were not kept."""
+    keep: float | None = None
+    """Mean hmean on `data.keep`; None where there is no such set."""
 
     @property
     def mean(self) -> float:
@@ -236,6 +244,8 @@ class Confirmation:
     arms: tuple[Arm, ...]
     winner: str
     """Name of the arm that is the sweep's answer: a control where nothing beats it beyond noise."""
+    device_hours: float = 0.0
+    """That its runs took."""
 
     @property
     def answer(self) -> Arm | None:
@@ -243,9 +253,30 @@ class Confirmation:
         return next((arm for arm in self.arms if arm.name == self.winner), None)
 
     @property
+    def default(self) -> Arm | None:
+        """The control of the config's own values; None where it failed."""
+        return next((arm for arm in self.arms if arm.is_control and arm.is_trained), None)
+
+    @property
     def seeds(self) -> int:
         """Of an arm."""
         return max(len(arm.hmeans) for arm in self.arms)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a sweep hands out: a trial's weights, or those of an arm of its confirmation."""
+
+    name: str
+    hmean: float | None
+    """Of a confirmed one the mean over its seeds."""
+    spread: float | None
+    """Over these; None where there was one."""
+    weights: Path | None
+    """None where they are not there any more."""
+    per_image: tuple[ImageCounts, ...]
+    trial: Trial | None
+    """Whose values they were trained with; None for weights that nobody trained."""
 
 
 @dataclass(frozen=True)
@@ -291,13 +322,25 @@ class Sweep:
 
     @property
     def winner(self) -> Trial | None:
-        """The best trial; where a confirmation gave another answer, the trial of that."""
+        """The best trial; where there was a confirmation, the trial with the values of its answer, and none where that
+        is the weights that training started from."""
         answer = self.confirmation.answer if self.confirmation is not None else None
         if answer is None:
             return self.best
         if answer.is_control:
-            return self.control or self.best
+            return self.control if answer.is_trained else None
         return next((t for t in self.trials if t.name == answer.name), self.best)
+
+    @property
+    def answer(self) -> Answer | None:
+        """What is handed out; None where no trial reached an hmean."""
+        answer = self.confirmation.answer if self.confirmation is not None else None
+        winner = self.winner
+        if answer is not None:
+            return Answer(answer.name, answer.mean, answer.spread, answer.weights, answer.per_image, winner)
+        if winner is None:
+            return None
+        return Answer(winner.name, winner.hmean, None, winner.weights, winner.per_image, winner)
 
     @property
     def against(self) -> str | None:

@@ -84,7 +84,10 @@ def _curves(sweep: Sweep) -> Section | None:
     drawn = charts.learning_curves(sweep)
     if drawn is None:
         return None
-    lead = "Hmean on val after each evaluation. ★: where the winner's kept weights come from."
+    lead = "Hmean on val after each evaluation."
+    if sweep.winner is not None:
+        confirmed = sweep.confirmation is not None
+        lead += " ★: the trial that was confirmed." if confirmed else " ★: where the winner's kept weights come from."
     compared, said = comparisons(sweep), told_the_end(sweep)
     lead += f" {compared}" if compared else ""
     return Section("curves", "Learning curves", lead, (drawn, said) if said is not None else (drawn,))
@@ -97,20 +100,24 @@ def _confirmation(found: Confirmation | None) -> Section | None:
         f"The best trials and the controls, trained again with {found.seeds} fresh seeds: the search itself picks what "
         "was lucky once. The winner is picked here, by 95% intervals over seeds and pictures."
     )
+    has_keep = any(arm.keep is not None for arm in found.arms)
     rows = tuple(
         Row(
             (
                 Cell(arm.name),
-                Cell(str(len(arm.hmeans)), len(arm.hmeans)),
+                Cell(str(len(arm.hmeans)) if arm.is_trained else "", len(arm.hmeans)),
                 Cell(f"{arm.mean:.4f}", arm.mean),
                 Cell("" if arm.spread is None else f"{arm.spread:.4f}", arm.spread),
+                *((Cell("" if arm.keep is None else f"{arm.keep:.4f}", arm.keep),) if has_keep else ()),
                 Cell("; ".join(map(str, arm.differences))),
             ),
             "winner" if arm.name == found.winner else "control" if arm.is_control else "",
         )
         for arm in found.arms
     )
-    table = Table("confirmation-table", ("arm", "seeds", "mean hmean", "spread", "difference (95% interval)"), rows)
+    kept = ("hmean on keep",) if has_keep else ()
+    columns = ("arm", "seeds", "mean hmean", "spread", *kept, "difference (95% interval)")
+    table = Table("confirmation-table", columns, rows)
     return Section("confirmation", "Confirmation", lead, (*charts.confirmation_charts(found), table))
 
 
@@ -270,20 +277,20 @@ def _pictures(sweep: Sweep) -> Section | None:
 
 def _again(sweep: Sweep) -> Section | None:
     config = sweep.folder / CONFIG_FILE
-    winner = sweep.winner
+    answer, winner = sweep.answer, sweep.winner
     if not config.exists():
         return None
     blocks: list[Block] = []
-    if winner is not None:
-        if not winner.took_over:
+    if answer is not None:
+        if winner is not None and not winner.took_over:
             typed = [f"{key}={_typed(value)}" for key, value in winner.values.items() if value is not None]
             blocks.append(Code("Train the winner again", _command("ocr-ray train", str(config), *typed)))
         val = sweep.config.get("data.val")
-        if winner.weights is not None and val:
+        if answer.weights is not None and val:
             labels = val if isinstance(val, list) else [val]
             root = sweep.config.get("data.root")
             rooted = ["--root", str(root)] if root else []
-            commands = [_command("ocr-ray eval", str(winner.weights), str(label), *rooted) for label in labels]
+            commands = [_command("ocr-ray eval", str(answer.weights), str(label), *rooted) for label in labels]
             blocks.append(Code("Evaluate its weights", "\n".join(commands)))
     spaces = [f"{knob.key}: {knob.space}" for knob in sweep.knobs if knob.space]
     if len(spaces) == len(sweep.knobs) and spaces:

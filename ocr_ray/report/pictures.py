@@ -58,7 +58,7 @@ def worst_pictures(sweep: Sweep, shown: int = SHOWN) -> Worst:
 
 
 def _worst(sweep: Sweep, shown: int) -> Worst:
-    winner = sweep.winner
+    winner = sweep.answer
     if winner is None:
         return Worst((), "No trial was evaluated, so there is nothing to show.")
     if winner.weights is None:
@@ -87,8 +87,13 @@ def _worst(sweep: Sweep, shown: int) -> Worst:
 
 
 def _opponent(sweep: Sweep) -> list[_Net]:
-    """The control; where that is the winner itself, the weights that training started from."""
-    control = sweep.control
+    """The control; where that is the winner itself, the weights that training started from, and where these are, the
+    control that was trained."""
+    if sweep.confirmation is not None:
+        answer, default = sweep.confirmation.answer, sweep.confirmation.default
+        if default is not None and default is not answer and default.weights is not None:
+            return [_Net(f"{default.name}, trained again", default.weights)]
+    control = None if sweep.confirmation is not None else sweep.control
     if control is not None and control is not sweep.winner and control.weights is not None:
         return [_Net(f"{control.name}, the config's own values", control.weights)]
     given = sweep.config.get("student.weights")

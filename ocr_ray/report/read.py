@@ -28,15 +28,12 @@ from ocr_ray.report.contents import (
     is_number,
     knob,
 )
-from ocr_ray.reports import USED_CONFIG, read_reports
+from ocr_ray.reports import CONFIRMATION_FILE, USED_CONFIG, read_reports
 from ocr_ray.search.trials import TRIALS_FILE
 from ocr_ray.teaching.sharing import TEACHER_FILE
 from ocr_ray.typed import read_yaml
 
 CONFIG_FILE, START_FILE, REPORT_FILE = "config.yaml", "start.json", "report.html"
-CONFIRMATION_FILE = "confirmation.json"
-"""`{"winner": NAME, "arms": [{"name", "kind": "candidate" | "default" | "start", "hmeans": [by seed],
-"over": [{"control", "difference", "low", "high"}]}]}`"""
 TEST_FOLDER = "test"
 """A file of counts by picture for each weights that were evaluated on `data.test`; `of` names them."""
 TRIALS_FOLDER = "train"
@@ -166,19 +163,31 @@ def _confirmation(path: Path) -> Confirmation | None:
         return None
     read = _json(path)
     try:
-        arms = tuple(_arm(arm) for arm in read["arms"] if arm["hmeans"])
-        return Confirmation(arms, str(read["winner"])) if arms else None
+        arms = tuple(_arm(arm, path.parent) for arm in read["arms"] if arm["hmeans"])
+        hours = float(read.get("device_hours") or 0.0)
+        return Confirmation(arms, str(read["winner"]), hours) if arms else None
     except (KeyError, TypeError, ValueError) as e:
         raise RunError(f"{path}: expected the findings of a confirmation: {in_one_line(e)}") from e
 
 
-def _arm(plain: Mapping[str, Any]) -> Arm:
+def _arm(plain: Mapping[str, Any], folder: Path) -> Arm:
     differences = tuple(
         Difference(str(d["control"]), float(d["difference"]), float(d["low"]), float(d["high"]))
         for d in plain.get("over", ())
     )
     hmeans = tuple(float(hmean) for hmean in plain["hmeans"])
-    return Arm(str(plain["name"]), hmeans, plain.get("kind") in ("default", "start"), differences)
+    weights = folder / str(plain.get("weights") or "")
+    kept = [float(hmean) for hmean in plain.get("keep", ())]
+    return Arm(
+        str(plain["name"]),
+        hmeans,
+        plain.get("kind") in ("default", "start"),
+        differences,
+        is_trained=plain.get("kind") != "start",
+        weights=weights if weights.is_file() else None,
+        per_image=_per_image(weights.parent / PER_IMAGE) if weights.is_file() else (),
+        keep=sum(kept) / len(kept) if kept else None,
+    )
 
 
 def _teacher_saved(path: Path) -> float | None:

@@ -11,11 +11,11 @@ TEACHER = "hmean.Teacher"
 
 def headline(sweep: Sweep) -> Headline:
     """The first thing that the page says."""
+    if sweep.confirmation is not None and sweep.confirmation.answer is not None:
+        return _confirmed(sweep, sweep.confirmation, sweep.confirmation.answer)
     winner = sweep.winner
     if winner is None or winner.hmean is None:
         return _nothing(sweep)
-    if sweep.confirmation is not None and sweep.confirmation.answer is not None:
-        return _confirmed(sweep, sweep.confirmation, sweep.confirmation.answer)
     details = [_unfinished(sweep)] if sweep.running else []
     if sweep.pareto:
         details.append(
@@ -71,6 +71,7 @@ def tiles(sweep: Sweep) -> tuple[Tile, ...]:
     answer = confirmed.answer if confirmed is not None else None
     if confirmed is not None and answer is not None:
         spread = "" if answer.spread is None else f"mean of {len(answer.hmeans)} seeds, ± {answer.spread:.4f}"
+        spread = spread if answer.is_trained else "nobody trained it"
         found.append(Tile(f"{answer.mean:.4f}", f"hmean of {answer.name}", spread))
         found += [
             Tile(f"{d.value:+.4f}", f"over {d.control}", f"95% interval {d.low:+.4f} to {d.high:+.4f}")
@@ -84,9 +85,11 @@ def tiles(sweep: Sweep) -> tuple[Tile, ...]:
     found.append(Tile(str(len(sweep.trials)), "trials", ", ".join(f"{ends[end]} {end}" for end in sorted(ends))))
     spent = sum(sweep.device_hours(t) for t in sweep.trials)
     saved = sum(sweep.saved_hours(t) for t in sweep.trials if t.stopped_by == "rule")
+    again = confirmed.device_hours if confirmed is not None else 0.0
     if spent:
-        share = f"{saved / (saved + spent):.0%} less than without early stopping" if saved else ""
-        found.append(Tile(hours(spent), "of device time", share))
+        shares = [f"trials {saved / (saved + spent):.0%} less than without early stopping"] if saved else []
+        shares += [f"{hours(again)} of it the confirmation"] if again else []
+        found.append(Tile(hours(spent + again), "of device time", "; ".join(shares)))
     if sweep.teacher_saved_s:
         found.append(Tile(hours(sweep.teacher_saved_s / 3600), "of teacher time saved", "each picture answered once"))
     return tuple(found)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import html
 import io
 import json
 import os
@@ -31,12 +32,15 @@ from ocr_ray.model_card import ModelCard, load_detector, save_detector
 from ocr_ray.progress import LiveFeed, ProgressEvent
 from ocr_ray.recipes import build_model
 from ocr_ray.record import RunRecord
+from ocr_ray.report.read import read_sweep
+from ocr_ray.report.verdict import headline
 from ocr_ray.reports import read_reports
 from ocr_ray.search.trials import TrialBook
 from ocr_ray.search.warm import kept_warm
 from ocr_ray.session import connected
 from ocr_ray.settings import ClusterConfig
 from ocr_ray.spaces import space_from_plain
+from ocr_ray.status import details, standing
 from ocr_ray.sweep_result import SweepResult
 from ocr_ray.tracking import PARENT_TAG
 from ocr_ray.tune import sweep
@@ -487,17 +491,41 @@ def test_the_parent_says_who_won_and_each_run_of_a_confirmation_is_there_once(
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["winner"] == found.winner.arm.name
     assert parent.data.tags["confirm.answer"] == found.sentence
-    assert {k: v for k, v in parent.data.metrics.items() if k.startswith("confirm.")} == found.metrics()
+    hours = parent.data.metrics["confirm.device_hours"]
+    assert {k: v for k, v in parent.data.metrics.items() if k.startswith("confirm.")} == {
+        **found.metrics(),
+        "confirm.device_hours": hours,
+    }
+    assert 0 < hours < parent.data.metrics["device_hours"]
     confirmed = [run for run in runs if run.data.tags.get("stage") == "confirm"]
     names = sorted(run.info.run_name for run in confirmed)
     arms = [f.arm.name for f in found.findings[1:]]
     assert names == sorted(f"confirm {arm}, seed {seed}" for arm in arms for seed in found.seeds)
     for run in confirmed:
+        assert run.data.tags["end"] == "finished"
+        assert run.data.tags["digest.data.train"] == parent.data.tags["digest.data.train"]
+        assert run.data.metrics["device_hours"] > 0
         assert run.info.status == "FINISHED"
         assert run.data.tags[PARENT_TAG] == parent.info.run_id
         assert run.data.params["run.seed"] == run.data.tags["seed"]
         assert [m.step for m in client.get_metric_history(run.info.run_id, "hmean")] == [1, 2, 3, 4, 5, 6]
         assert "best/student.safetensors" in {a.path for a in client.list_artifacts(run.info.run_id, "best")}
+
+
+def test_the_page_and_the_status_say_what_the_confirmation_found(again: tuple[SweepResult, Watched, Watched]) -> None:
+    folder, found = again[0].folder, again[0].confirmation
+    assert found is not None
+    read = read_sweep(folder)
+    assert read.confirmation is not None
+    assert read.answer is not None
+    assert (read.answer.name, read.answer.weights) == (found.winner.arm.name, found.winner.file)
+    assert read.answer.hmean == pytest.approx(found.winner.mean)
+    page = (folder / "report.html").read_text()
+    assert 'id="confirmation"' in page
+    assert headline(read).text in html.unescape(page)
+    text = io.StringIO()
+    Console(file=text, width=2000).print(details(standing(folder)))
+    assert f"confirmation: {found.sentence}  {found.winner.file}" in text.getvalue()
 
 
 def test_the_old_domain_is_reported_for_every_trial(result: SweepResult, runs: dict[str, Run]) -> None:

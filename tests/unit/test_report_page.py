@@ -357,6 +357,32 @@ def test_a_confirmation_may_choose_another_trial_than_the_search(sweep: Sweep) -
     assert replace(sweep, confirmation=confirmation(-0.015)).winner is sweep.control
 
 
+def test_when_the_answer_is_the_start_it_is_what_the_page_hands_out(sweep: Sweep, folder: Path) -> None:
+    start, again = (folder / name / "student.safetensors" for name in ("start/best", "confirm/default-seed-1/best"))
+    for weights in (start, again):
+        weights.parent.mkdir(parents=True)
+        weights.write_bytes(b"weights")
+    over = Difference("untouched start", -0.01, -0.02, 0.005)
+    arms = (
+        Arm("untouched start", (0.42,), is_control=True, is_trained=False, weights=start, keep=0.3),
+        Arm("default config", (0.40, 0.42), is_control=True, differences=(over,), weights=again, keep=0.25),
+    )
+    confirmed = replace(sweep, confirmation=Confirmation(arms, "untouched start", 0.5))
+    assert confirmed.winner is None
+    answer = confirmed.answer
+    assert answer is not None
+    assert (answer.name, answer.hmean, answer.weights) == ("untouched start", 0.42, start)
+    page = parsed(confirmed)
+    assert f"ocr-ray eval {start}" in page.text
+    assert "Train the winner again" not in page.text
+    assert "hmean on keep" in page.text
+    assert "0.3000" in page.text
+    assert "30.0 min of it the confirmation" in page.text
+    alone = replace(sweep, name="other")
+    both = Parsed(rendered(comparison_of([confirmed, alone]))).text
+    assert "Trained once, the best of its trials, which is partly luck: other." in both
+
+
 def test_a_second_objective_has_its_front(sweep: Sweep) -> None:
     costs = (9.0, 3.0, 2.0, 2.0, 5.0, 9.0, 6.0, 7.0)
     trials = tuple(replace(t, latency_ms=c, parameters=6e5) for t, c in zip(sweep.trials, costs, strict=True))

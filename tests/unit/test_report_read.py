@@ -6,8 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from ocr_ray.confirm.verdict import Arm, judge
 from ocr_ray.errors import RunError
 from ocr_ray.report.contents import Scale
 from ocr_ray.report.read import read_sweep, scale_from, sweep_folder
@@ -201,6 +204,49 @@ def test_keys_of_other_versions_do_no_harm(folder: Path) -> None:
     assert sweep.epochs == 8
     assert sweep.rule is None
     assert sweep.rungs == ()
+
+
+def test_a_confirmation_comes_from_its_sweep_as_it_was_found(folder: Path) -> None:
+    """Three pictures of ten words each: the candidate finds six of them with each seed, the config's own values 4."""
+    files = {}
+    for name in ("start/best", "confirm/trial-seed-1/best", "confirm/trial-seed-2/best"):
+        files[name] = folder / name / "student.safetensors"
+        files[name].parent.mkdir(parents=True)
+        files[name].write_bytes(b"weights")
+    candidate = tuple(path for name, path in files.items() if name != "start/best")
+    gone = tuple(folder / "confirm" / f"default-seed-{n}" / "student.safetensors" for n in (1, 2))
+
+    def counts(*found: int) -> NDArray[np.int64]:
+        return np.array([[[n, 10, 10]] * 3 for n in found])
+
+    said = judge(
+        [
+            Arm("candidate", "trial 2", counts(6, 6), candidate, (0.25, 0.75)),
+            Arm("default", "default config", counts(4, 4), gone),
+            Arm("start", "untouched start", counts(3), (files["start/best"],), (0.125,)),
+            Arm("candidate", "trial 3", np.zeros((0, 0, 3), np.int64), (), reason="seed 2: out of memory"),
+        ],
+        [1, 2],
+    )
+    (folder / "confirmation.json").write_text(json.dumps(said.plain(folder, 0.5)))
+    moved = folder.rename(folder.with_name("moved"))
+    found = read_sweep(moved).confirmation
+    assert found is not None
+    assert (found.winner, found.device_hours) == ("trial 2", 0.5)
+    assert [(a.name, a.is_control, a.is_trained) for a in found.arms] == [
+        ("untouched start", True, False),
+        ("default config", True, True),
+        ("trial 2", False, True),
+    ]
+    assert [a.hmeans for a in found.arms] == [(0.3,), (0.4, 0.4), (0.6, 0.6)]
+    assert [a.keep for a in found.arms] == [0.125, None, 0.5]
+    assert found.arms[0].weights == moved / "start" / "best" / "student.safetensors"
+    assert found.arms[1].weights is None  # deleted since
+    assert found.arms[2].weights == moved / "confirm" / "trial-seed-1" / "best" / "student.safetensors"
+    assert [d.control for d in found.arms[2].differences] == ["default config", "untouched start"]
+    assert found.arms[2].differences[0].is_gain
+    assert found.answer is found.arms[2]
+    assert found.default is found.arms[1]
 
 
 def test_a_confirmation_is_read(folder: Path) -> None:
