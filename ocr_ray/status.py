@@ -1,6 +1,5 @@
 """What stands in a storage folder, from its files alone: no cluster is asked, and none need be there."""
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ocr_ray.confirming import Confirming, read_confirming
 from ocr_ray.driver import DriverNote, State, read_note, state_of
 from ocr_ray.errors import RunError
+from ocr_ray.report.contents import Confirmation
+from ocr_ray.report.read import read_confirmation
 from ocr_ray.reports import CONFIRM_FOLDER, CONFIRMATION_FILE, REPORTS_FILE, read_reports
 from ocr_ray.search import requests
 from ocr_ray.search.trials import TRIALS_FILE, TrialBook, TrialSummary, best_trial, trials_table
@@ -36,15 +38,15 @@ class Standing:
     reached: int = 0
     """Finished epochs of a single run."""
     hmean: float | None = None
-    """The best so far."""
+    """The best so far; after a confirmation that of the file which it gave as the answer."""
     trials: tuple[TrialSummary, ...] | None = None
     """None: it is a single run."""
     wanted: int = 0
     """So many trials the sweep is to have."""
-    confirming: tuple[int, int] | None = None
-    """Of a confirmation that has begun and not ended: its finished runs, and how many it is to have at most."""
-    confirmed: str = ""
-    """What a confirmation said, with the file that it answered by; empty where there is none."""
+    confirming: Confirming | None = None
+    """The runs of a confirmation; None where none was begun."""
+    confirmed: Confirmation | None = None
+    """What a confirmation found; None where there was none, or it has not ended."""
 
     @property
     def ended(self) -> int:
@@ -52,10 +54,12 @@ class Standing:
         return sum(t.end != "running" for t in self.trials or ())
 
     def progress(self) -> str:
-        """`5 of 16 trials` or `12 of 500 epochs`."""
+        """`5 of 16 trials`, `16 of 16 trials, 3 of 8 again` or `12 of 500 epochs`."""
         if self.trials is None:
             return f"{self.reached} of {self.epochs} epochs"
-        return f"{self.ended} of {self.wanted} trials"
+        again = self.confirming
+        more = f", {len(again.runs) - len(again.open)} of {len(again.runs)} again" if again and again.open else ""
+        return f"{self.ended} of {self.wanted} trials{more}"
 
 
 def standing(folder: Path) -> Standing:
@@ -66,7 +70,8 @@ def standing(folder: Path) -> Standing:
     note = read_note(folder)
     state = state_of(folder, note) if note is not None else None
     epochs, wanted = _number(config, "optim", "epochs"), _number(config, "sweep", "trials")
-    files = [folder / name for name in (CONFIG_FILE, TRIALS_FILE, REPORTS_FILE)]
+    files = [folder / name for name in (CONFIG_FILE, TRIALS_FILE, REPORTS_FILE, CONFIRMATION_FILE)]
+    files += folder.glob(f"{CONFIRM_FOLDER}/*/{REPORTS_FILE}")
     changed = max(file.stat().st_mtime for file in files if file.exists())
     recipe = str(config.get("recipe", ""))
     if (folder / TRIALS_FILE).exists() or (note is not None and note.kind == "sweep"):
@@ -75,6 +80,9 @@ def standing(folder: Path) -> Standing:
             book.load()
         best = best_trial(book.trials)
         hmean = best.hmean if best is not None else None
+        found = read_confirmation(folder)
+        if found is not None and found.answer is not None:
+            hmean = found.answer.hmeans[found.answer.shipped]
         return Standing(
             folder,
             recipe,
@@ -85,8 +93,8 @@ def standing(folder: Path) -> Standing:
             hmean=hmean,
             trials=tuple(book.trials),
             wanted=wanted,
-            confirming=_confirming(folder, config, epochs),
-            confirmed=_confirmed(folder),
+            confirming=read_confirming(folder),
+            confirmed=found,
         )
     reports = read_reports(folder)
     hmean = max((float(r["hmean.best"]) for r in reports), default=None)
@@ -133,12 +141,11 @@ def details(s: Standing) -> RenderableType:
     best = best_trial(list(s.trials))
     if best is not None and best.hmean is not None:
         values = " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in best.values.items())
-        so_far = "best trial" if s.confirmed or s.confirming is not None else "best so far"
-        lines.insert(1, f"{so_far}: hmean {best.hmean:.4f} in trial {best.number} ({values})  {best.best}")
-    if s.confirming is not None:
-        lines.insert(2, f"confirmation: {s.confirming[0]} of at most {s.confirming[1]} runs ended")
-    if s.confirmed:
-        lines.insert(2, f"confirmation: {s.confirmed}")
+        if s.confirmed is not None:  # its weights are not the answer's
+            line = f"best trial, trained once: hmean {best.hmean:.4f} in trial {best.number} ({values})"
+        else:
+            line = f"best so far: hmean {best.hmean:.4f} in trial {best.number} ({values})  {best.best}"
+        lines[1:1] = [line, *_confirmation(s)]
     asked = {t.number for t in s.trials if requests.asked_to_stop(s.folder, t.number) is not None}
     return Group(trials_table(list(s.trials), alive=s.state == "runs", asked=asked), Text("\n".join(["", *lines])))
 
@@ -187,22 +194,17 @@ def _driver(s: Standing) -> list[str]:
     return [line] if s.state == "finished" else [line, f"to go on with it: {s.note.resume}"]
 
 
-def _confirming(folder: Path, config: dict[str, Any], epochs: int) -> tuple[int, int] | None:
-    runs = [path for path in (folder / CONFIRM_FOLDER).glob("*") if path.is_dir()]
-    if not runs or (folder / CONFIRMATION_FILE).exists():
-        return None
-    last = [next(reversed(read_reports(run)), None) for run in runs]
-    most = (_number(config, "sweep", "confirm") + 1) * _number(config, "sweep", "seeds")
-    return sum(report is not None and report["epoch"] >= epochs for report in last), max(most, len(runs))
-
-
-def _confirmed(folder: Path) -> str:
-    path = folder / CONFIRMATION_FILE
-    if not path.exists():
-        return ""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    weights = next((arm["weights"] for arm in found["arms"] if arm["name"] == found["winner"]), "")
-    return f"{found['sentence']}  {folder / weights}"
+def _confirmation(s: Standing) -> list[str]:
+    """How far the confirmation is, what it found, and which file is the answer."""
+    lines, found = [], s.confirmed
+    if s.confirming is not None and s.confirming.runs and (s.confirming.open or found is None):
+        lines.append(f"confirmation: {s.confirming.progress()}")
+    if found is not None and found.answer is not None:
+        lines.append(f"{'before that' if lines else 'confirmation'}: {found.sentence}")
+        answer = found.answer
+        where = answer.weights or "(its weights are not there any more)"
+        lines.append(f"answer: hmean {answer.hmeans[answer.shipped]:.4f}, {answer.name}  {where}")
+    return lines
 
 
 def _share(s: Standing) -> str:

@@ -104,12 +104,13 @@ class TrackedRun:
 
         self._write("way back", write)
 
-    def finals(self, metrics: Mapping[str, float]) -> None:
-        """Figures of the run as a whole, which belong to no epoch; written at step 0 whatever was written before."""
+    def finals(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Figures of the run as a whole, which belong to no epoch; written at that step whatever was written before.
+        MLflow shows of each name the value of the highest step, and of one step the newest."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        batch = [Metric(key, float(value), now, 0) for key, value in metrics.items()]
+        batch = [Metric(key, float(value), now, step) for key, value in metrics.items()]
         self._write("figures", lambda client, run_id: client.log_batch(run_id, metrics=batch))
 
     def report(self, result: Mapping[str, Any]) -> None:

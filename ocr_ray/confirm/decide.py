@@ -24,6 +24,7 @@ from ocr_ray.confirm.candidates import (
 from ocr_ray.confirm.room import BudgetLeft
 from ocr_ray.confirm.runs import ConfirmRun, ConfirmRuns, confirmed_so_far
 from ocr_ray.confirm.verdict import DEFAULT_NAME, START_NAME, Arm, Confirmation, judge
+from ocr_ray.confirming import forget_asked
 from ocr_ray.engine.loop import KEPT
 from ocr_ray.engine.per_image import PER_IMAGE_FILE, ImageCounts, aligned, read_per_image
 from ocr_ray.errors import RunError
@@ -87,11 +88,13 @@ def decide(
     if cfg.sweep.confirm:
         confirmation = confirm(cfg, space, folder, trials, start, live, tracker, parent, stopwatch, left)
     if confirmation is None:
-        (folder / CONFIRMATION_FILE).unlink(missing_ok=True)  # of an earlier call, which wanted one
+        _leave_out(folder, best, live, parent)
     else:
         hours = confirmed_so_far(folder, cfg).device_seconds / HOUR_S
         write_text(folder / CONFIRMATION_FILE, json.dumps(confirmation.plain(folder, hours), indent=1))
-        parent.finals({DEVICE_HOURS: device_hours_of(list(trials), cfg.ray.num_workers) + hours, CONFIRM_HOURS: hours})
+        parent.artifact(folder / CONFIRMATION_FILE)
+        spent = {DEVICE_HOURS: device_hours_of(list(trials), cfg.ray.num_workers) + hours, CONFIRM_HOURS: hours}
+        parent.finals(spent, len(trials) + 1)  # after the last trial's
         parent.tags(confirmation.tags())
         parent.finals(confirmation.metrics())
         live.say(f"confirm: {confirmation.sentence}")
@@ -103,6 +106,16 @@ def decide(
         parent.finals(tested.metrics())
         live.say(tested.one_line())
     return Decision(hmean, weights, confirmation, tested)
+
+
+def _leave_out(folder: Path, best: TrialSummary, live: LiveFeed, parent: TrackedRun) -> None:
+    """What an earlier call found holds no more where this one hands out its best trial: nothing may still say it."""
+    forget_asked(folder)
+    if (folder / CONFIRMATION_FILE).exists():
+        (folder / CONFIRMATION_FILE).unlink()
+        said = {"winner": f"trial {best.number}", "winner.kind": "trial", "confirm.answer": "", "confirm.seeds": ""}
+        parent.tags(said)
+        live.say("note: the answer is the best trial; what an earlier confirmation found is left out")
 
 
 def confirm(

@@ -21,17 +21,18 @@ from ray.util.queue import Empty, Queue
 
 from ocr_ray.config import RecipeConfig, recipe_from_plain, to_yaml
 from ocr_ray.confirm.candidates import Candidate
+from ocr_ray.confirming import AskedRun, write_asked
 from ocr_ray.engine.best import BEST_FOLDER
 from ocr_ray.errors import ClusterError, UserError
 from ocr_ray.progress import LiveFeed, ProgressEvent
-from ocr_ray.record import Recorder
+from ocr_ray.record import RECORD_FILE, Recorder, RunRecord
 from ocr_ray.reports import CONFIRM_FOLDER, append_report, read_reports
 from ocr_ray.search.budget import SAVED_EVERY_S
 from ocr_ray.search.cost import CostEstimate
 from ocr_ray.search.halt import Halt, interrupting, signals_given_back
 from ocr_ray.search.placement import TRIAL_CPU, room_for_trials
 from ocr_ray.spaces import SearchSpace
-from ocr_ray.stopwatch import DEVICE_HOURS, HOUR_S, SPENT_FILE, Stopwatch
+from ocr_ray.stopwatch import DEVICE_HOURS, HOUR_S, SPENT_FILE, Stopwatch, device_hours
 from ocr_ray.teaching.sharing import Teaching, TeachingPlan, open_teaching, plan_teaching
 from ocr_ray.tracking import STAGE_TAG, TrackedRun, Tracker
 from ocr_ray.train import CONFIG_FILE, build_trainer, put_down, reason, spoken, worker_resources
@@ -53,6 +54,10 @@ class ConfirmRun:
     def name(self) -> str:
         """As people see it."""
         return f"{self.candidate.name}, seed {self.seed}"
+
+    def asked(self, reason: str = "") -> AskedRun:
+        """As it is written down; with why it failed, where it did."""
+        return AskedRun(Path(self.folder).name, self.name, self.cfg.optim.epochs, reason)
 
     def last_report(self, storage: Path) -> dict[str, Any] | None:
         """That of its last epoch; None while it has not come to its end."""
@@ -126,14 +131,15 @@ class ConfirmRuns:
             f"confirm: {len({run.candidate.key for run in runs})} configs x {self._cfg.sweep.seeds} seeds, "
             f"{len(runs)} runs to their last epoch" + (f", {done} of them done before" if done else "")
         )
+        write_asked(self._folder, [run.asked() for run in runs])
         for run in runs:
             if run not in left:
-                self._close(run, self._tracked(run), "")
+                self._close(run, self._tracked(run, has_ended=True), "")
         failed: dict[str, str] = {}
         with interrupting(self._tracker), signals_given_back():
             self._halt.heed_signals()
             for wave, plans in self._waves(left):
-                failed |= self._train_wave(wave, plans)
+                self._train_wave(runs, wave, plans, failed)
         return failed
 
     def _waves(self, runs: list[ConfirmRun]) -> Iterator[tuple[list[ConfirmRun], dict[int, TeachingPlan]]]:
@@ -168,11 +174,17 @@ class ConfirmRuns:
             return 0
         return min(room, self._cfg.sweep.max_concurrent or room)
 
-    def _train_wave(self, runs: list[ConfirmRun], plans: Mapping[int, TeachingPlan]) -> dict[str, str]:
+    def _train_wave(
+        self,
+        everyone: Sequence[ConfirmRun],
+        runs: list[ConfirmRun],
+        plans: Mapping[int, TeachingPlan],
+        failed: dict[str, str],
+    ) -> None:
+        """Trains `runs`, and adds to `failed` which of them did not come through."""
         at_once = self._room(list(plans.values()))
         feed = Queue(maxsize=1000, actor_options={"num_cpus": 0})
         waiting, under_way = deque(runs), dict[ObjectRef[str], tuple[ConfirmRun, TrackedRun]]()
-        failed: dict[str, str] = {}
         with contextlib.ExitStack() as stack:
             teachings: dict[int, Teaching] = {}
             for seed, plan in plans.items():
@@ -187,11 +199,11 @@ class ConfirmRuns:
                 while waiting and len(under_way) < at_once:
                     run = waiting.popleft()
                     under_way[self._start(run, feed, teachings.get(run.seed))] = run, self._tracked(run)
-                tracked = {run.name: its for run, its in under_way.values()}
-                self._pass_on(feed, tracked)
+                tracked = {run.name: (run, its) for run, its in under_way.values()}
+                self._pass_on(feed, tracked, teachings)
                 ended, _ = ray.wait(list(under_way), timeout=0.5)
                 if ended:
-                    self._pass_on(feed, tracked)  # what came in the meantime
+                    self._pass_on(feed, tracked, teachings)  # what came in the meantime
                 for ref in ended:
                     run, its = under_way.pop(ref)
                     if run.seed in teachings:
@@ -199,11 +211,11 @@ class ConfirmRuns:
                     why = self._end(run, its, ref)
                     if why:
                         failed[run.folder] = why
+                        write_asked(self._folder, [one.asked(failed.get(one.folder, "")) for one in everyone])
             for seed, teaching in teachings.items():
                 taught = teaching.stats()
                 if taught is not None:
                     self._live.say(f"seed {seed}: {taught.one_line()}")
-        return failed
 
     def _start(self, run: ConfirmRun, feed: Queue, teaching: Teaching | None) -> ObjectRef[str]:
         (self._storage / run.folder / STOPPED).unlink(missing_ok=True)  # tried again
@@ -214,19 +226,41 @@ class ConfirmRuns:
         task = ray.remote(_train_one).options(num_cpus=TRIAL_CPU, max_retries=self._cfg.ray.max_failures)
         return task.remote(to_plain(run.cfg), str(self._storage), run.folder, run.name, feed, teaching)
 
-    def _tracked(self, run: ConfirmRun) -> TrackedRun:
-        """Its MLflow run, with what an earlier driver has not heard of."""
+    def _tracked(self, run: ConfirmRun, has_ended: bool = False) -> TrackedRun:
+        """Its MLflow run, with what an earlier driver has not heard of, and with all that is needed to run it again.
+
+        Of one that has ended nothing is written down that was not then: code and files may have changed since.
+        """
+        folder = self._storage / run.folder
+        record = None if has_ended else self._record(run)
         tags = {STAGE_TAG: CONFIRM_FOLDER, "candidate": run.candidate.name, "seed": str(run.seed)}
+        tags |= record.tags() if record is not None else {}
         tracked = self._tracker.run(run.folder, f"confirm {run.name}", self._parent, tags)
         tracked.text(to_yaml(run.cfg), CONFIG_FILE)
-        record = self._recorder.of(run.cfg)
-        tracked.tags(record.tags())
-        put_down(record, self._storage / run.folder, tracked, self._live)
-        for report in read_reports(self._storage / run.folder):
-            tracked.report(report)
+        if record is not None:
+            put_down(record, folder, tracked, self._live)
+        elif (folder / RECORD_FILE).exists():
+            tracked.artifact(folder / RECORD_FILE)
+        for report in read_reports(folder):
+            tracked.report(self._with_cost(report))
         return tracked
 
-    def _pass_on(self, feed: Queue, tracked: Mapping[str, TrackedRun]) -> None:
+    def _record(self, run: ConfirmRun) -> RunRecord:
+        try:
+            return self._recorder.of(run.cfg)
+        except UserError:  # its workers meet the file as well, and say so
+            return self._recorder.without_inputs(run.cfg)
+
+    def _with_cost(self, report: Mapping[str, Any], run: str = "", teaching: Teaching | None = None) -> dict[str, Any]:
+        """The report of an epoch as MLflow takes it. With the name of a run that is under way: with all that it has
+        cost and saved up to now."""
+        seconds = self._stopwatches[run].seconds if run in self._stopwatches else None
+        saved = teaching.metrics_of(run) if teaching is not None else {}
+        return {**report, **device_hours(report, self._cfg.ray.num_workers, seconds), **saved}
+
+    def _pass_on(
+        self, feed: Queue, tracked: Mapping[str, tuple[ConfirmRun, TrackedRun]], teachings: Mapping[int, Teaching]
+    ) -> None:
         """Shows and records what the workers have sent."""
         with contextlib.suppress(Empty, ray.exceptions.RayError):
             while True:
@@ -238,7 +272,8 @@ class ConfirmRuns:
                 name, report = news
                 self._halt.reported(name)
                 if name in tracked:
-                    tracked[name].report(report)
+                    run, its = tracked[name]
+                    its.report(self._with_cost(report, name, teachings.get(run.seed)))
                 for line in spoken({**report, DIAGNOSIS: ""}, self._told):
                     self._live.say(line)
 
@@ -256,7 +291,7 @@ class ConfirmRuns:
         except ray.exceptions.RayError as e:
             why = reason(e)
         for report in read_reports(self._storage / run.folder):  # those of which the feed was lost
-            tracked.report(report)
+            tracked.report(self._with_cost(report))
         if run.last_report(self._storage) is not None:
             why = ""  # whatever came after its last epoch
         elif not why:
@@ -267,14 +302,16 @@ class ConfirmRuns:
     def _close(self, run: ConfirmRun, tracked: TrackedRun, why: str) -> None:
         last = run.last_report(self._storage)
         if why or last is None:
-            tracked.tags({"end": "failed", "reason": why})
+            tracked.tags({"end": "failed", "stopped_early": "false", "reason": why})
             self._live.put(ProgressEvent(run.name, "failed"))
         else:
-            tracked.tags({"end": "finished", "reason": ""})
+            tracked.tags({"end": "finished", "stopped_early": "false", "reason": ""})
             tracked.artifact(Path(last["best_path"]).parent, BEST_FOLDER)
             self._live.put(ProgressEvent(run.name, "done", hmean=last["hmean.best"]))
         seconds = Stopwatch(self._storage / run.folder, clock=lambda: 0.0).seconds  # what was written down
-        tracked.finals({DEVICE_HOURS: seconds * self._cfg.ray.num_workers / HOUR_S})
+        if seconds:
+            epoch = run.cfg.optim.epochs - run.epochs_left(self._storage)  # a later one a new attempt could not write
+            tracked.finals({DEVICE_HOURS: seconds * self._cfg.ray.num_workers / HOUR_S}, epoch)
         tracked.end("FAILED" if why else "FINISHED")
 
 

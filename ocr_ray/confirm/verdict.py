@@ -105,8 +105,8 @@ class Confirmation:
         return named
 
     def plain(self, folder: Path, device_hours: float) -> dict[str, object]:
-        """As JSON holds it: each arm with the weights that stand for it, from the sweep's folder where they lie in it;
-        device_hours is what the runs took."""
+        """As JSON holds it: each arm with the weights that stand for it, from the sweep's folder where they lie in it,
+        and which of its seeds they are of; device_hours is what the runs took."""
         arms = [
             {
                 "kind": f.arm.kind,
@@ -116,6 +116,7 @@ class Confirmation:
                 "weights": str(f.file.relative_to(folder) if f.file.is_relative_to(folder) else f.file)
                 if f.hmeans
                 else "",
+                "shipped": f.shipped if f.hmeans else None,
                 "reason": f.arm.reason,
                 "over": [
                     {"control": name, **{key: getattr(over, key) for key in ("difference", "low", "high", "p")}}

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from ocr_ray.errors import RunError
 from ocr_ray.files import write_text
 from ocr_ray.report.blocks import Cell, Chart, Charts, Headline, Page, Row, Section, Table, Tile
-from ocr_ray.report.contents import Arm, Sweep, Trial
+from ocr_ray.report.contents import Answer, Arm, Sweep, Trial
 from ocr_ray.report.figures import DASHES, GREY, SERIES, chart, figure, hover, plain, rows_of
 from ocr_ray.report.html import rendered
 from ocr_ray.report.looks import short
@@ -62,9 +62,9 @@ def _names(sweeps: Sequence[Sweep]) -> list[str]:
 
 
 def _headline(sweeps: Sequence[Sweep], names: Sequence[str]) -> Headline:
+    answers = [(s.answer, name) for s, name in zip(sweeps, names, strict=True)]
     reached = sorted(
-        ((s.answer.hmean, name) for s, name in zip(sweeps, names, strict=True) if s.answer and s.answer.hmean),
-        reverse=True,
+        ((answer.hmean, name, answer.figure) for answer, name in answers if answer and answer.hmean), reverse=True
     )
     if not reached:
         return Headline("None of these sweeps has found any text yet.", (), "warning")
@@ -75,15 +75,15 @@ def _headline(sweeps: Sequence[Sweep], names: Sequence[str]) -> Headline:
             (f"They differ in {', '.join(other)}.",),
             "warning",
         )
-    (best, name), rest = reached[0], reached[1:]
-    text = f"{name} reached the highest hmean, {best:.4f}"
-    text += f", {best - rest[0][0]:.4f} more than {rest[0][1]} ({rest[0][0]:.4f})." if rest else "."
+    (best, name, figure), rest = reached[0], reached[1:]
+    text = f"{name} reached the highest hmean, {figure}"
+    text += f": {best - rest[0][0]:.4f} more than {rest[0][1]}, {rest[0][2]}." if rest else "."
     if all(sweep.confirmation is not None for sweep in sweeps):
         return Headline(text, ("What holds beyond noise is under Confirmation.",))
     once = [name for s, name in zip(sweeps, names, strict=True) if s.confirmation is None]
     if len(once) < len(sweeps):
         said = f"Trained once, the best of its trials, which is partly luck: {', '.join(once)}."
-        return Headline(text, (said, "The others' hmeans are means over fresh seeds."))
+        return Headline(text, (said, "The others were confirmed; what holds beyond noise is under Confirmation."))
     return Headline(text, ("Each is the best of its sweep's trials, trained once: more trials have more luck.",))
 
 
@@ -92,16 +92,26 @@ def _tiles(sweeps: Sequence[Sweep], names: Sequence[str]) -> tuple[Tile, ...]:
     for sweep, name in zip(sweeps, names, strict=True):
         answer = sweep.answer
         best = "–" if answer is None or answer.hmean is None else f"{answer.hmean:.4f}"
-        about = [f"{answer.name}, ± {answer.spread:.4f}"] if answer is not None and answer.spread is not None else []
+        about = [] if answer is None else [_trained(answer)]
         about += [f"{len(sweep.trials)} trials", f"{_epochs(sweep)} epochs", hours(_device_hours(sweep))]
         tiles.append(Tile(best, name, ", ".join(about)))
     return tuple(tiles)
 
 
+def _trained(answer: Answer) -> str:
+    """`trial 3, 2 seeds, ± 0.0035`, `trial 3, trained once` or `untouched start`."""
+    if answer.arm is None:
+        return f"{answer.name}, trained once"
+    if not answer.arm.is_trained:
+        return answer.name
+    seeds = len(answer.arm.hmeans)
+    spread = "" if answer.spread is None else f", ± {answer.spread:.4f}"
+    return f"{answer.name}, {seeds} seed{'s' * (seeds != 1)}{spread}"
+
+
 def _device_hours(sweep: Sweep) -> float:
     """Of trials and confirmation."""
-    again = sweep.confirmation.device_hours if sweep.confirmation is not None else 0.0
-    return sum(sweep.device_hours(t) for t in sweep.trials) + again
+    return sum(sweep.device_hours(t) for t in sweep.trials) + sweep.confirm_hours
 
 
 def _epochs(sweep: Sweep) -> int:
@@ -182,6 +192,7 @@ def _results(sweeps: Sequence[Sweep], names: Sequence[str]) -> Section:
                 (
                     Cell(name),
                     Cell("" if reached is None else f"{reached:.4f}", reached),
+                    Cell("" if sweep.answer is None else _trained(sweep.answer)),
                     Cell("" if own is None else f"{own:.4f}", own),
                     Cell("" if gain is None else f"{gain:+.4f}", gain),
                     Cell(str(len(sweep.trials)), len(sweep.trials)),
@@ -193,7 +204,8 @@ def _results(sweeps: Sequence[Sweep], names: Sequence[str]) -> Section:
                 "winner" if reached is not None and reached == best else "",
             )
         )
-    columns = ("sweep", "best hmean", "own values", "gain", "trials", "epochs", "device time", "left unspent", *keys)
+    figures = ("best hmean", "of", "own values", "gain", "trials", "epochs", "device time", "left unspent")
+    columns = ("sweep", *figures, *keys)
     lead = (
         "Each sweep's best trial, the trial of its config's own values, what it cost, and the best trial's values; "
         "after a confirmation its answer, and means over its seeds."

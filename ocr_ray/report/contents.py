@@ -8,10 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, assert_never
 
+from ocr_ray.confirming import Confirming
 from ocr_ray.errors import ConfigError
 from ocr_ray.search.ranks import Ranks, hmean_by_epoch, rank_rungs
 from ocr_ray.search.stopping import Stopping, ended_by_rule, stopping
 from ocr_ray.settings import SweepConfig
+from ocr_ray.stopwatch import HOUR_S
 from ocr_ray.typed import from_plain
 
 Scalar = bool | int | float | str | None
@@ -223,6 +225,15 @@ class Arm:
     """Of those weights on val; empty where they were not kept."""
     keep: float | None = None
     """Mean hmean on `data.keep`; None where there is no such set."""
+    shipped: int = 0
+    """Which of `hmeans` is that of the weights."""
+    seed: int | None = None
+    """Of the weights; None where nobody trained them, or it is not known."""
+
+    @property
+    def title(self) -> str:
+        """Within a sentence: `trial 3`, `the default config`."""
+        return f"the {self.name}" if self.is_control else self.name
 
     @property
     def mean(self) -> float:
@@ -246,6 +257,8 @@ class Confirmation:
     """Name of the arm that is the sweep's answer: a control where nothing beats it beyond noise."""
     device_hours: float = 0.0
     """That its runs took."""
+    sentence: str = ""
+    """What it said where it was made."""
 
     @property
     def answer(self) -> Arm | None:
@@ -276,7 +289,21 @@ class Answer:
     """None where they are not there any more."""
     per_image: tuple[ImageCounts, ...]
     trial: Trial | None
-    """Whose values they were trained with; None for weights that nobody trained."""
+    """Whose values they were trained with; None for weights that nobody trained, and where no trial had them."""
+    arm: Arm | None = None
+    """Of the confirmation; None where there was none, and the trial was trained once."""
+
+    @property
+    def figure(self) -> str:
+        """Its hmean, and how often that was seen: `0.4416 ± 0.0035 (trial 3, mean of 2 seeds)`."""
+        value = "–" if self.hmean is None else f"{self.hmean:.4f}"
+        if self.arm is None:
+            return f"{value} ({self.name}, trained once)"
+        if not self.arm.is_trained:
+            return f"{value} ({self.name})"
+        seeds = len(self.arm.hmeans)
+        spread = "" if self.spread is None else f" ± {self.spread:.4f}"
+        return f"{value}{spread} ({self.name}, mean of {seeds} seed{'s' * (seeds != 1)})"
 
 
 @dataclass(frozen=True)
@@ -293,6 +320,8 @@ class Sweep:
     """Before any training: `hmean.start` of the given weights, `hmean.Teacher`."""
     confirmation: Confirmation | None = None
     """None where nothing was trained again."""
+    confirming: Confirming | None = None
+    """Its runs as they stand; None where none was begun."""
     tested: tuple[tuple[str, float, int], ...] = ()
     """On the test set: whose weights, their hmean, and how many pictures; empty where there is none."""
     teacher_saved_s: float | None = None
@@ -337,7 +366,7 @@ class Sweep:
         answer = self.confirmation.answer if self.confirmation is not None else None
         winner = self.winner
         if answer is not None:
-            return Answer(answer.name, answer.mean, answer.spread, answer.weights, answer.per_image, winner)
+            return Answer(answer.name, answer.mean, answer.spread, answer.weights, answer.per_image, winner, answer)
         if winner is None:
             return None
         return Answer(winner.name, winner.hmean, None, winner.weights, winner.per_image, winner)
@@ -390,6 +419,13 @@ class Sweep:
     def device_hours(self, trial: Trial) -> float:
         """What the trial took: as measured, else its time from start to end by its workers."""
         return trial.device_hours if trial.device_hours is not None else trial.seconds * self.workers / 3600
+
+    @property
+    def confirm_hours(self) -> float:
+        """Device-hours that the runs of the confirmation took, also of one that has not ended."""
+        if self.confirming is not None and self.confirming.seconds:
+            return self.confirming.seconds * self.workers / HOUR_S
+        return self.confirmation.device_hours if self.confirmation is not None else 0.0
 
     def saved_hours(self, trial: Trial) -> float:
         """What ending it before its last epoch left unspent, by the time that its own epochs took; in device-hours."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from ocr_ray.files import write_text
 from ocr_ray.report import charts, knob_charts
 from ocr_ray.report.blocks import Block, Cell, Charts, Code, Page, Prose, Row, Section, Table
-from ocr_ray.report.contents import Confirmation, Scalar, Sweep, Trial
+from ocr_ray.report.contents import Answer, Confirmation, Scalar, Sweep, Trial
 from ocr_ray.report.html import rendered
 from ocr_ray.report.importance import Importance, importance
 from ocr_ray.report.looks import short
@@ -87,7 +87,7 @@ def _curves(sweep: Sweep) -> Section | None:
     lead = "Hmean on val after each evaluation."
     if sweep.winner is not None:
         confirmed = sweep.confirmation is not None
-        lead += " ★: the trial that was confirmed." if confirmed else " ★: where the winner's kept weights come from."
+        lead += " ★: the trial whose values won." if confirmed else " ★: where the winner's kept weights come from."
     compared, said = comparisons(sweep), told_the_end(sweep)
     lead += f" {compared}" if compared else ""
     return Section("curves", "Learning curves", lead, (drawn, said) if said is not None else (drawn,))
@@ -203,9 +203,10 @@ def _cost(sweep: Sweep) -> Section | None:
         return None
     spent = sum(sweep.device_hours(t) for t in sweep.trials)
     lead = f"All trials together took {hours(spent)} of device time"
+    again = sweep.confirm_hours
     if not any(t.device_hours is not None for t in sweep.trials):
         lead += ": each from its start to its end, its workers' start included, times its workers"
-    said = [lead + "."]
+    said = [lead + ".", *([f"The confirmation took {hours(again)} more, which the bars leave out."] if again else [])]
     for by, words in BY.items():
         trials, saved = saved_by(sweep, by)
         if saved:
@@ -256,7 +257,12 @@ def _trials(sweep: Sweep) -> Section | None:
         "device time",
     )
     columns = ("trial", "hmean", *(name for name, *_ in more), *keys, *last)
-    lead = "A click on a column's head sorts by it. The winner is marked ★, the config's own values ◆."
+    lead = "A click on a column's head sorts by it. "
+    if sweep.winner is None:
+        lead += "The config's own values are marked ◆."
+    else:
+        whose = "The winner" if sweep.confirmation is None else "The trial whose values won the confirmation"
+        lead += f"{whose} is marked ★, the config's own values ◆."
     return Section("trials", "All trials", lead, (Table("trials-table", columns, rows),))
 
 
@@ -272,7 +278,15 @@ def _pictures(sweep: Sweep) -> Section | None:
     blocks: tuple[Block, ...] = found.pictures
     if blocks:
         blocks = (*blocks, Prose("Blue: labelled. Orange: found. Thin grey: labelled as not to be read."))
-    return Section("pictures", "The winner's worst pictures", found.note, blocks)
+    answer = sweep.answer
+    won = answer is None or answer.arm is None or not answer.arm.is_control
+    title = "The winner's worst pictures" if won or answer is None else f"The worst pictures of {_title(answer)}"
+    return Section("pictures", title, found.note, blocks)
+
+
+def _title(answer: Answer) -> str:
+    """Within a sentence."""
+    return answer.name if answer.arm is None else answer.arm.title
 
 
 def _again(sweep: Sweep) -> Section | None:
@@ -282,16 +296,22 @@ def _again(sweep: Sweep) -> Section | None:
         return None
     blocks: list[Block] = []
     if answer is not None:
-        if winner is not None and not winner.took_over:
-            typed = [f"{key}={_typed(value)}" for key, value in winner.values.items() if value is not None]
-            blocks.append(Code("Train the winner again", _command("ocr-ray train", str(config), *typed)))
+        is_default = answer.arm is not None and answer.arm.is_control and answer.arm.is_trained
+        if is_default or (winner is not None and not winner.took_over):
+            values = dict(winner.values) if winner is not None and not is_default else {}
+            if answer.arm is not None and answer.arm.seed is not None:
+                values["run.seed"] = answer.arm.seed  # of the weights that are handed out
+            typed = [f"{key}={_typed(value)}" for key, value in values.items() if value is not None]
+            title = "Train the winner again" if answer.arm is None else f"Train {answer.arm.title} again"
+            blocks.append(Code(title, _command("ocr-ray train", str(config), *typed)))
         val = sweep.config.get("data.val")
         if answer.weights is not None and val:
             labels = val if isinstance(val, list) else [val]
             root = sweep.config.get("data.root")
             rooted = ["--root", str(root)] if root else []
             commands = [_command("ocr-ray eval", str(answer.weights), str(label), *rooted) for label in labels]
-            blocks.append(Code("Evaluate its weights", "\n".join(commands)))
+            title = "Evaluate its weights" if winner is not None else f"Evaluate the weights of {_title(answer)}"
+            blocks.append(Code(title, "\n".join(commands)))
     spaces = [f"{knob.key}: {knob.space}" for knob in sweep.knobs if knob.space]
     if len(spaces) == len(sweep.knobs) and spaces:
         blocks.append(Code("The search space (space.yaml)", "\n".join(spaces)))

@@ -61,13 +61,14 @@ def _worst(sweep: Sweep, shown: int) -> Worst:
     winner = sweep.answer
     if winner is None:
         return Worst((), "No trial was evaluated, so there is nothing to show.")
+    name = winner.name if winner.arm is None else winner.arm.title
     if winner.weights is None:
-        return Worst((), f"The weights of {winner.name} are not there any more, so its pictures cannot be drawn.")
-    nets = [_Net(winner.name, winner.weights), *_opponent(sweep)]
+        return Worst((), f"The weights of {name} are not there any more, so its pictures cannot be drawn.")
+    nets = [_Net(name, winner.weights), *_opponent(sweep)]
     samples = read_val(load_config(sweep.folder / CONFIG_FILE))
     chosen, among = _choose(nets[0], samples, winner.per_image, shown)
     if not chosen:
-        return Worst((), f"{winner.name[:1].upper()}{winner.name[1:]} makes no mistake on the {among} pictures of val.")
+        return Worst((), f"{name[:1].upper()}{name[1:]} makes no mistake on the {among} pictures of val.")
     seen = [_look(net, chosen) for net in nets]
     pairs = []
     for sample in chosen:
@@ -78,7 +79,7 @@ def _worst(sweep: Sweep, shown: int) -> Worst:
         ]
         if drawn:
             pairs.append(Pictures(sample.name or sample.image.name, tuple(drawn)))
-    note = f"Of {among} pictures of val, those on which {winner.name} misses or invents most for their size."
+    note = f"Of {among} pictures of val, those on which {name} misses or invents most for their size."
     if len(nets) == 1:
         note += " There is no control whose weights it could be set against."
         alone = [dataclasses.replace(p, caption=f"{pair.title}: {p.caption}") for pair in pairs for p in pair.pictures]
@@ -87,13 +88,16 @@ def _worst(sweep: Sweep, shown: int) -> Worst:
 
 
 def _opponent(sweep: Sweep) -> list[_Net]:
-    """The control; where that is the winner itself, the weights that training started from, and where these are, the
-    control that was trained."""
-    if sweep.confirmation is not None:
-        answer, default = sweep.confirmation.answer, sweep.confirmation.default
-        if default is not None and default is not answer and default.weights is not None:
-            return [_Net(f"{default.name}, trained again", default.weights)]
-    control = None if sweep.confirmation is not None else sweep.control
+    """The control; where that is the winner itself, the weights that training started from. After a confirmation a
+    control that is the answer is set against the best of what did not beat it."""
+    found = sweep.confirmation
+    if found is not None and (answer := found.answer) is not None:
+        beside = [(arm, arm.weights) for arm in found.arms if arm is not answer and arm.weights is not None]
+        if not answer.is_control:  # the config's own values, else the start
+            beside = [(arm, weights) for arm, weights in beside if arm.is_control]
+        beside.sort(key=lambda one: (one[0].is_trained, one[0].mean), reverse=True)
+        return [_Net(f"{arm.title}, trained again" if arm.is_trained else arm.title, w) for arm, w in beside[:1]]
+    control = sweep.control
     if control is not None and control is not sweep.winner and control.weights is not None:
         return [_Net(f"{control.name}, the config's own values", control.weights)]
     given = sweep.config.get("student.weights")

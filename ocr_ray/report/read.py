@@ -9,10 +9,11 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ocr_ray.confirming import read_confirming
 from ocr_ray.errors import RunError, in_one_line
 from ocr_ray.report.contents import (
     Arm,
@@ -34,6 +35,8 @@ from ocr_ray.teaching.sharing import TEACHER_FILE
 from ocr_ray.typed import read_yaml
 
 CONFIG_FILE, START_FILE, REPORT_FILE = "config.yaml", "start.json", "report.html"
+START_COUNTS = "start_per_image.json"
+"""What the weights that training started from give on each picture of val."""
 TEST_FOLDER = "test"
 """A file of counts by picture for each weights that were evaluated on `data.test`; `of` names them."""
 TRIALS_FOLDER = "train"
@@ -75,7 +78,8 @@ def read_sweep(folder: Path) -> Sweep:
         knobs=tuple(_knob(key, drawn.get(key), trials) for key in keys),
         trials=trials,
         start=numbers(start) if isinstance(start, dict) else {},
-        confirmation=_confirmation(folder / CONFIRMATION_FILE),
+        confirmation=read_confirmation(folder),
+        confirming=read_confirming(folder),
         tested=_tested(folder / TEST_FOLDER),
         teacher_saved_s=_teacher_saved(folder / TEACHER_FILE),
     )
@@ -158,19 +162,26 @@ def _per_image(path: Path) -> tuple[ImageCounts, ...]:
     return ()
 
 
-def _confirmation(path: Path) -> Confirmation | None:
+def read_confirmation(folder: Path) -> Confirmation | None:
+    """What the confirmation of the sweep in `folder` found; None where there was none, or it has not ended.
+
+    Raises: RunError when it cannot be read.
+    """
+    path = folder / CONFIRMATION_FILE
     if not path.exists():
         return None
     read = _json(path)
     try:
-        arms = tuple(_arm(arm, path.parent) for arm in read["arms"] if arm["hmeans"])
+        found = read["arms"]
+        seeds = [int(seed) for seed in read.get("seeds", ())]
+        arms = tuple(_arm(arm, folder, seeds) for arm in found if arm["hmeans"])
         hours = float(read.get("device_hours") or 0.0)
-        return Confirmation(arms, str(read["winner"]), hours) if arms else None
+        return Confirmation(arms, str(read["winner"]), hours, str(read.get("sentence") or "")) if arms else None
     except (KeyError, TypeError, ValueError) as e:
         raise RunError(f"{path}: expected the findings of a confirmation: {in_one_line(e)}") from e
 
 
-def _arm(plain: Mapping[str, Any], folder: Path) -> Arm:
+def _arm(plain: Mapping[str, Any], folder: Path, seeds: Sequence[int]) -> Arm:
     differences = tuple(
         Difference(str(d["control"]), float(d["difference"]), float(d["low"]), float(d["high"]))
         for d in plain.get("over", ())
@@ -178,15 +189,19 @@ def _arm(plain: Mapping[str, Any], folder: Path) -> Arm:
     hmeans = tuple(float(hmean) for hmean in plain["hmeans"])
     weights = folder / str(plain.get("weights") or "")
     kept = [float(hmean) for hmean in plain.get("keep", ())]
+    is_trained, shipped = plain.get("kind") != "start", int(plain.get("shipped") or 0)
+    counts = weights.with_name(PER_IMAGE) if is_trained else folder / START_COUNTS
     return Arm(
         str(plain["name"]),
         hmeans,
         plain.get("kind") in ("default", "start"),
         differences,
-        is_trained=plain.get("kind") != "start",
+        is_trained=is_trained,
         weights=weights if weights.is_file() else None,
-        per_image=_per_image(weights.parent / PER_IMAGE) if weights.is_file() else (),
+        per_image=_per_image(counts) if weights.is_file() else (),
         keep=sum(kept) / len(kept) if kept else None,
+        shipped=shipped,
+        seed=seeds[shipped] if is_trained and shipped < len(seeds) else None,
     )
 
 

@@ -16,7 +16,7 @@ def headline(sweep: Sweep) -> Headline:
     winner = sweep.winner
     if winner is None or winner.hmean is None:
         return _nothing(sweep)
-    details = [_unfinished(sweep)] if sweep.running else []
+    details = _unfinished(sweep)
     if sweep.pareto:
         details.append(
             f"Weighed against {sweep.against}, the answer is a set of {len(sweep.pareto)}, the cheapest first: trial "
@@ -56,7 +56,8 @@ def headline(sweep: Sweep) -> Headline:
             "trains again."
         )
     elif len(sweep.compared) > 1:
-        again = "" if sweep.is_population else " sweep.confirm=3 trains the best ones again."
+        asked = sweep.is_population or _is_confirming(sweep)
+        again = "" if asked else " sweep.confirm=3 trains the best ones again."
         details.append(
             f"Whether {'that is more than luck' if control is not winner else 'that is bad luck of the others'} is not "
             f"known: every trial was trained once, and the best of {len(sweep.compared)} is partly the luckiest.{again}"
@@ -72,7 +73,7 @@ def tiles(sweep: Sweep) -> tuple[Tile, ...]:
     if confirmed is not None and answer is not None:
         spread = "" if answer.spread is None else f"mean of {len(answer.hmeans)} seeds, ± {answer.spread:.4f}"
         spread = spread if answer.is_trained else "nobody trained it"
-        found.append(Tile(f"{answer.mean:.4f}", f"hmean of {answer.name}", spread))
+        found.append(Tile(f"{answer.mean:.4f}", f"hmean of {answer.title}", spread))
         found += [
             Tile(f"{d.value:+.4f}", f"over {d.control}", f"95% interval {d.low:+.4f} to {d.high:+.4f}")
             for d in answer.differences
@@ -85,7 +86,7 @@ def tiles(sweep: Sweep) -> tuple[Tile, ...]:
     found.append(Tile(str(len(sweep.trials)), "trials", ", ".join(f"{ends[end]} {end}" for end in sorted(ends))))
     spent = sum(sweep.device_hours(t) for t in sweep.trials)
     saved = sum(sweep.saved_hours(t) for t in sweep.trials if t.stopped_by == "rule")
-    again = confirmed.device_hours if confirmed is not None else 0.0
+    again = sweep.confirm_hours
     if spent:
         shares = [f"trials {saved / (saved + spent):.0%} less than without early stopping"] if saved else []
         shares += [f"{hours(again)} of it the confirmation"] if again else []
@@ -104,7 +105,7 @@ def hours(value: float) -> str:
 
 def _nothing(sweep: Sweep) -> Headline:
     if sweep.running:
-        return Headline("No trial has been evaluated yet.", (_unfinished(sweep),))
+        return Headline("No trial has been evaluated yet.", tuple(_unfinished(sweep)))
     first = next((f"{_capital(t.name)}: {t.reason}" for t in sweep.trials if t.reason), "")
     if not sweep.trials:
         return Headline("No trial has started.", (), "warning")
@@ -113,18 +114,17 @@ def _nothing(sweep: Sweep) -> Headline:
 
 def _confirmed(sweep: Sweep, found: Confirmation, answer: Arm) -> Headline:
     seeds = f"{found.seeds} fresh seed{'s' * (found.seeds != 1)}"
-    rest = [_unfinished(sweep)] if sweep.running else []
+    rest = _unfinished(sweep)
     if answer.is_control:
-        best = max((arm for arm in found.arms if not arm.is_control), key=lambda arm: arm.mean, default=None)
+        others = [arm for arm in found.arms if arm.is_trained and arm is not answer]
+        best = max(others, key=lambda arm: arm.mean, default=None)
+        at = f"hmean {answer.mean:.4f}" + (f", the mean of {seeds}" if answer.is_trained else "")
         if best is None:
-            return Headline(f"The answer is {answer.name}: hmean {answer.mean:.4f}.", tuple(rest))
+            return Headline(f"The answer is {answer.title}, at {at}: nothing beside it came through.", tuple(rest))
+        what = f"candidate, {best.name}," if not best.is_control else f"beside it, {best.title},"
         return Headline(
-            f"Nothing beat {answer.name} beyond noise: keep it, at hmean {answer.mean:.4f}.",
-            (
-                f"The best candidate, {best.name}, has {best.mean:.4f} over {seeds}.",
-                *map(_told, best.differences),
-                *rest,
-            ),
+            f"Nothing beat {answer.title} beyond noise: keep it, at {at}.",
+            (f"The best {what} has {best.mean:.4f} over {seeds}.", *map(_told, best.differences), *rest),
         )
     gains = [difference.is_gain for difference in answer.differences]
     text = f"{_capital(answer.name)} is better beyond noise" if gains and all(gains) else _capital(answer.name) + " won"
@@ -139,14 +139,24 @@ def _told(difference: Difference) -> str:
     side = "more" if difference.value >= 0 else "less"
     verdict = "beyond noise" if difference.is_gain else "within noise" if difference.high >= 0 else "worse beyond noise"
     return (
-        f"{abs(difference.value):.4f} {side} than {difference.control} "
+        f"{abs(difference.value):.4f} {side} than the {difference.control} "
         f"(95% interval {difference.low:+.4f} to {difference.high:+.4f}): {verdict}."
     )
 
 
-def _unfinished(sweep: Sweep) -> str:
+def _unfinished(sweep: Sweep) -> list[str]:
+    """What has no end yet."""
     count = sweep.running
-    return f"{count} trial{'s have' if count != 1 else ' has'} no end yet: the sweep runs, or was interrupted."
+    if count:
+        return [f"{count} trial{'s have' if count != 1 else ' has'} no end yet: the sweep runs, or was interrupted."]
+    if sweep.confirming is not None and _is_confirming(sweep):
+        again = "The" if sweep.confirmation is None else "Another"
+        return [f"{again} confirmation runs, or was interrupted: {sweep.confirming.progress()}."]
+    return []
+
+
+def _is_confirming(sweep: Sweep) -> bool:
+    return sweep.confirming is not None and bool(sweep.confirming.open)
 
 
 def _capital(text: str) -> str:

@@ -8,19 +8,24 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from ocr_ray.cli import app
+from ocr_ray.confirm import verdict as confirmed
+from ocr_ray.confirming import AskedRun, write_asked
 from ocr_ray.errors import RunError
+from ocr_ray.evidence import Counts
 from ocr_ray.report.at_end import report_at_end
 from ocr_ray.report.compare import best_so_far, comparison_of, write_comparison
-from ocr_ray.report.contents import Arm, Confirmation, Difference, Sweep, Trial, knob
+from ocr_ray.report.contents import Arm, Confirmation, Difference, ImageCounts, Sweep, Trial, knob
 from ocr_ray.report.html import rendered
 from ocr_ray.report.page import page_of, write_report
 from ocr_ray.report.read import read_sweep
 from ocr_ray.report.stopped import told_the_end
 from ocr_ray.report.verdict import headline, tiles
+from ocr_ray.reports import append_report
 
 RECORDED = Path(__file__).resolve().parents[1] / "data" / "sweep"
 EVIL = "</script><script>alert(1)</script><b onclick='x'>&amp;"
@@ -341,7 +346,7 @@ def test_a_confirmed_winner_is_said_to_be_one_and_has_error_bars(sweep: Sweep) -
     page = parsed(confirmed)
     assert page.sections[:2] == ["curves", "confirmation"]
     assert "Trial 2 is better beyond noise: hmean 0.4400, the mean of 2 fresh seeds." in page.text
-    assert "0.0200 more than default config (95% interval +0.0100 to +0.0300): beyond noise." in page.text
+    assert "0.0200 more than the default config (95% interval +0.0100 to +0.0300): beyond noise." in page.text
     means = page.figures["plot-confirmation"]["data"][1]
     assert means["error_x"]["array"] == pytest.approx([0.0282843, 0.0141421], rel=1e-4)
     interval = page.figures["plot-differences"]["data"][0]
@@ -378,9 +383,86 @@ def test_when_the_answer_is_the_start_it_is_what_the_page_hands_out(sweep: Sweep
     assert "hmean on keep" in page.text
     assert "0.3000" in page.text
     assert "30.0 min of it the confirmation" in page.text
+    assert headline(confirmed).text == "Nothing beat the untouched start beyond noise: keep it, at hmean 0.4200."
+    assert headline(confirmed).details[0] == "The best beside it, the default config, has 0.4100 over 2 fresh seeds."
+    assert "The worst pictures of the untouched start" in page.text
+    assert "The winner" not in page.text.replace("The winner is picked here", "")
     alone = replace(sweep, name="other")
     both = Parsed(rendered(comparison_of([confirmed, alone]))).text
     assert "Trained once, the best of its trials, which is partly luck: other." in both
+
+
+def test_what_a_real_confirmation_found_is_read_and_shown(sweep: Sweep, folder: Path) -> None:
+    """Ten pictures of ten words: first the candidate finds fewer of the hundred than the start, then far more."""
+
+    def counts(*found: int) -> Counts:
+        words = np.full(10, 10)
+        each = [n // 10 + (np.arange(10) < n % 10) for n in found]
+        return np.stack([np.stack([matched, words, words], axis=1) for matched in each])
+
+    def files(*names: str) -> tuple[Path, ...]:
+        made = tuple(folder / name / "best" / "student.safetensors" for name in names)
+        for path in made:
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"weights")
+        return made
+
+    arms = [
+        confirmed.Arm("candidate", "trial 2", counts(51, 49), files("confirm/2-7", "confirm/2-8")),
+        confirmed.Arm("default", "default config", counts(30, 31), files("confirm/own-7", "confirm/own-8")),
+        confirmed.Arm("start", "untouched start", counts(55), files("start"), (0.25,)),
+    ]
+    columns = {"index": [0], "name": ["a"], "matched": [1], "ground_truth": [2], "detected": [3]}
+    (folder / "start_per_image.json").write_text(json.dumps(columns))
+    found = confirmed.judge(arms, (7, 8))
+    (folder / "confirmation.json").write_text(json.dumps(found.plain(folder, 0.25)))
+    start = read_sweep(folder)
+    assert start.confirmation is not None
+    assert start.confirmation.sentence == found.sentence
+    assert start.winner is None
+    assert start.answer is not None
+    assert start.answer.per_image == (ImageCounts(0, "a", 1, 2, 3),)
+    assert start.answer.figure == "0.5500 (untouched start)"
+    page = parsed(start)
+    assert page.sections[:2] == ["curves", "confirmation"]
+    assert page.figures["plot-confirmation"]["data"][1]["error_x"]["array"][0] > 0
+    assert "Nothing beat the untouched start beyond noise: keep it, at hmean 0.5500." in page.text
+    assert "The best candidate, trial 2, has 0.5000 over 2 fresh seeds." in page.text
+    assert "The confirmation took 15.0 min more" in page.text
+    assert "winner" not in {trace["name"] for trace in page.figures["plot-learning-curves"]["data"]}
+    # A later one replaces it, and with it what the page hands out: the run of the seed in the middle.
+    better = confirmed.judge([replace(arms[0], counts=counts(91, 90)), *arms[1:]], (7, 8))
+    (folder / "confirmation.json").write_text(json.dumps(better.plain(folder, 0.25)))
+    won = read_sweep(folder)
+    assert won.winner is not None
+    assert won.winner.number == 2
+    page = parsed(won)
+    assert "Trial 2 is better beyond noise: hmean 0.9050, the mean of 2 fresh seeds." in page.text
+    assert f"ocr-ray eval {arms[0].files[1]}" in page.text
+    assert re.search(r"Train trial 2 again\s*ocr-ray train .* run.seed=8", page.text)
+    compared = Parsed(rendered(comparison_of([won, start, replace(sweep, name="alone")]))).text
+    first = "words reached the highest hmean, 0.9050 ± 0.0071 (trial 2, mean of 2 seeds): "
+    assert f"{first}0.3550 more than words, 0.5500 (untouched start)." in compared.replace(str(folder), "words")
+    assert "which is partly luck: alone." in compared
+
+
+def test_a_confirmation_under_way_is_said_and_costs(sweep: Sweep, folder: Path) -> None:
+    runs = [AskedRun("trial-2-seed-7", "trial 2, seed 7", 3), AskedRun("default-seed-7", "default config, seed 7", 3)]
+    write_asked(folder, runs)
+    for run, epochs in zip(runs, (3, 1), strict=True):
+        (folder / "confirm" / run.folder).mkdir()
+        (folder / "confirm" / run.folder / "spent.json").write_text('{"seconds": 900}')
+        append_report(folder / "confirm" / run.folder, {"epoch": epochs})
+    told = "The confirmation runs, or was interrupted: 1 of 2 runs ended; default config, seed 7 at epoch 1 of 3."
+    half = read_sweep(folder)
+    assert half.confirm_hours == 0.5
+    assert told in headline(half).details
+    assert "sweep.confirm=3" not in "".join(headline(half).details)
+    write_asked(folder, [runs[0], replace(runs[1], reason="out of memory")])
+    done = read_sweep(folder)
+    assert done.confirming is not None
+    assert done.confirming.progress() == "2 of 2 runs ended, 1 of them failed"
+    assert "sweep.confirm=3" in "".join(headline(done).details)
 
 
 def test_a_second_objective_has_its_front(sweep: Sweep) -> None:
@@ -416,7 +498,9 @@ def test_sets_beside_val_are_shown_when_they_are_there(sweep: Sweep, folder: Pat
 
 def test_when_nothing_beats_the_control_the_answer_is_the_control(sweep: Sweep) -> None:
     said = headline(replace(sweep, confirmation=confirmation(-0.015)))
-    assert said.text == "Nothing beat default config beyond noise: keep it, at hmean 0.4100."
+    assert said.text == (
+        "Nothing beat the default config beyond noise: keep it, at hmean 0.4100, the mean of 2 fresh seeds."
+    )
     assert said.details[0] == "The best candidate, trial 2, has 0.4400 over 2 fresh seeds."
     assert "within noise" in said.details[1]
 

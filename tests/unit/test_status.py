@@ -6,10 +6,13 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
 from ocr_ray.config import StudentConfig, to_yaml
+from ocr_ray.confirm.verdict import Arm, judge
+from ocr_ray.confirming import AskedRun, write_asked
 from ocr_ray.driver import Driver
 from ocr_ray.errors import RunError
 from ocr_ray.reports import append_report
@@ -21,7 +24,7 @@ from ocr_ray.typed import with_values
 
 def text(shown: RenderableType) -> str:
     out = io.StringIO()
-    Console(file=out, width=200).print(shown)
+    Console(file=out, width=400).print(shown)
     return out.getvalue()
 
 
@@ -110,3 +113,38 @@ def test_a_trial_that_is_asked_to_stop_is_asked_by_a_file(storage: Path) -> None
         driver.take(storage / "s", "sweep", "")
         assert stop(standing(storage / "s"), None).startswith("s: will stop as soon as")
     assert requests.asked_to_stop(storage / "s")
+
+
+def test_a_confirmation_is_followed_and_then_names_the_answer(storage: Path) -> None:
+    folder = storage / "s"
+    runs = [
+        AskedRun(f"{key}-seed-7", f"{name}, seed 7", 3) for key, name in (("trial-1", "trial 1"), ("default", "it"))
+    ]
+    write_asked(folder, runs)
+    for run, epochs in zip(runs, (3, 2), strict=True):
+        (folder / "confirm" / run.folder).mkdir()
+        append_report(folder / "confirm" / run.folder, {"epoch": epochs})
+    shown = text(details(standing(folder)))
+    assert "confirmation: 1 of 2 runs ended; it, seed 7 at epoch 2 of 3\n" in shown
+    assert "best so far: hmean 0.5000 in trial 1" in shown
+    assert "1 of 4 trials, 1 of 2 again" in text(overview(storage))
+
+    words = np.full((1, 5, 3), 10)
+    start, tuned = (folder / name / "student.safetensors" for name in ("start/best", "confirm/trial-1-seed-7/best"))
+    for weights in (start, tuned):
+        weights.parent.mkdir(parents=True)
+        weights.write_bytes(b"weights")
+    arms = [Arm("start", "untouched start", words, (start,)), Arm("candidate", "trial 1", words // 2, (tuned,))]
+    found = judge([*arms, Arm("default", "default config", words // 2, (tuned,))], (7,))
+    (folder / "confirmation.json").write_text(json.dumps(found.plain(folder, 0.1)))
+    write_asked(folder, [runs[0]])
+    lines = text(details(standing(folder))).splitlines()
+    at = lines.index("best trial, trained once: hmean 0.5000 in trial 1 (optim.lr=0.01)")
+    assert lines[at + 1] == f"confirmation: {found.sentence}"
+    assert lines[at + 2] == f"answer: hmean 1.0000, untouched start  {start}"
+    assert "x/student.safetensors" not in "".join(lines)
+    assert " 1.0000 " in text(overview(storage))
+    write_asked(folder, runs)  # a larger one
+    lines = text(details(standing(folder))).splitlines()
+    assert lines[at + 1].startswith("confirmation: 1 of 2 runs ended; ")
+    assert lines[at + 2] == f"before that: {found.sentence}"
