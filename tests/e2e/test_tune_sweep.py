@@ -342,11 +342,11 @@ def test_a_budget_that_is_spent_lets_a_trial_end_its_epoch_and_starts_no_other(
         "sweep.trials=3",
         "sweep.max_concurrent=1",
         "tracking.pictures=0",
-        *("sweep.default_first=false", "sweep.seed=3"),  # a control would come to its end; a rate that stands still
+        "sweep.default_first=false",  # a control would come to its end
         "sweep.confirm=1",
     )
     cfg = override(load_config(result.folder / "config.yaml"), limits)
-    space = space_from_plain(SPACE, cfg, "space")
+    space = space_from_plain({**SPACE, "optim.lr": {"choice": [1e-2, STANDS_STILL]}}, cfg, "space")
     short = sweep(cfg, space, name="short", warm_start=["first"])
     (trial,) = short.trials
     assert (trial.end, trial.epochs) == ("stopped by budget", 1)
