@@ -415,6 +415,7 @@ class Watched(LiveFeed):
         self.said.append(text)
 
     def put(self, event: ProgressEvent) -> None:
+        super().put(event)
         self.events.append(event)
         if event.phase == "done" and "seed" in event.run and len(self.of_phase("done")) == self._at:
             self._then()
