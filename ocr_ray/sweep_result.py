@@ -17,6 +17,7 @@ from ocr_ray.search.stopping import stopping
 from ocr_ray.search.trials import TrialBook, TrialSummary, pareto_set, trials_table
 from ocr_ray.teaching.desk import TeachingStats
 from ocr_ray.train import CONFIG_FILE
+from ocr_ray.unsent import UNSENT_FILE
 
 RESULT_FILE = "result.json"
 """In a sweep's folder once it has ended."""
@@ -58,7 +59,7 @@ def finished_sweep(folder: Path, wanted: RecipeConfig | None = None) -> SweepRes
     had a confirmation or a test, or is wanted with one: `sweep` with `resume` puts that together from what lies there.
     """
     written = folder / RESULT_FILE
-    if not written.exists():
+    if not written.exists() or (folder / UNSENT_FILE).exists():  # a resume tells MLflow what it has not heard
         return None
     cfg = load_config(folder / CONFIG_FILE)
     plain = json.loads(written.read_text())

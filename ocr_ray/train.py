@@ -45,6 +45,7 @@ from ocr_ray.stopwatch import Stopwatch, device_hours
 from ocr_ray.teaching.sharing import Teaching
 from ocr_ray.tracking import LEDGER_FILE, TrackedRun, Tracker
 from ocr_ray.typed import flatten
+from ocr_ray.unsent import UNSENT_FILE
 from ocr_ray.weights.coverage import coverage_table
 from ocr_ray.worker import (
     DIAGNOSIS,
@@ -139,12 +140,13 @@ def train(
 
 
 def finished_run(cfg: RecipeConfig, folder: Path) -> TrainResult | None:
-    """What `train` gave for the run in `folder`; None where it has not come to its end, or its weights are gone.
+    """What `train` gave for the run in `folder`; None where it has not come to its end, its weights are gone, or MLflow
+    has not heard of all of it, which `train` with `resume` tells.
 
     Workers may finish the last epoch after their driver was killed, which then has not written it to MLflow: no end.
     """
     note = read_note(folder)
-    if note is None or note.ended != "finished":
+    if note is None or note.ended != "finished" or (folder / UNSENT_FILE).exists():
         return None
     last = next(reversed(list(read_reports(folder))), None)
     if last is None or last["epoch"] < cfg.optim.epochs or not Path(last["best_path"]).exists():

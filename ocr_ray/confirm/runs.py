@@ -196,9 +196,11 @@ class ConfirmRuns:
             while waiting or under_way:
                 self._halt.look()
                 self._save_times(SAVED_EVERY_S)
-                while waiting and len(under_way) < at_once:
+                while waiting and len(under_way) < at_once and not self._halt.stopping:
                     run = waiting.popleft()
                     under_way[self._start(run, feed, teachings.get(run.seed))] = run, self._tracked(run)
+                if not under_way:
+                    continue  # asked to stop just now
                 tracked = {run.name: (run, its) for run, its in under_way.values()}
                 self._pass_on(feed, tracked, teachings)
                 ended, _ = ray.wait(list(under_way), timeout=0.5)

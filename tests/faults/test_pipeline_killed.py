@@ -1,5 +1,6 @@
 """A pipeline whose driver is killed in each of its stages ends with the files of one that nobody disturbed."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import yaml
 
 from ocr_ray.data.synth import SynthConfig, render_set
 from ocr_ray.reports import read_reports
+from ocr_ray.teaching.sharing import TEACHER_FILE
 from ocr_ray.weights.safetensors import read_safetensors
 from tests.killed import TOLD, Command, tracked_runs, trials_in
 
@@ -70,6 +72,11 @@ def test_the_same_command_goes_on_in_whatever_stage_it_was_killed(tmp_path: Path
     assert [trial["epochs"] for trial in tables[0]] == [EPOCHS] * 2
     assert tracked_runs(killed.storage) == tracked_runs(undisturbed.storage)
     assert len(tracked_runs(killed.storage)) == 4  # teacher, sweep, two trials
+    read = [
+        json.loads((pipeline.found("students") / TEACHER_FILE).read_text())["teacher.answers_read"]
+        for pipeline in (killed, undisturbed)
+    ]
+    assert read[0] > 0.8 * read[1] > 0  # over all its drivers, of which each may lose those of an epoch
     one, other = (read_safetensors(pipeline.student)[0] for pipeline in (killed, undisturbed))
     assert one.keys() == other.keys()
     assert all(np.array_equal(one[name], other[name]) for name in one)

@@ -117,9 +117,7 @@ def test_a_trial_that_is_asked_to_stop_is_asked_by_a_file(storage: Path) -> None
 
 def test_a_confirmation_is_followed_and_then_names_the_answer(storage: Path) -> None:
     folder = storage / "s"
-    runs = [
-        AskedRun(f"{key}-seed-7", f"{name}, seed 7", 3) for key, name in (("trial-1", "trial 1"), ("default", "it"))
-    ]
+    runs = [AskedRun("trial-1-seed-7", "trial 1, seed 7", 3), AskedRun("default-seed-7", "it, seed 7", 3)]
     write_asked(folder, runs)
     for run, epochs in zip(runs, (3, 2), strict=True):
         (folder / "confirm" / run.folder).mkdir()

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from ocr_ray.errors import ConfigError
 from ocr_ray.mlflow_store import store_uri
 from ocr_ray.tracking import PARENT_TAG, TrackedRun, Tracker
+from ocr_ray.unsent import UNSENT_FILE, Opening, Said, UnsentRun, read_unsent, write_unsent
 from tests.four_writers import nothing_is_lost, write_at_once
 
 
@@ -237,6 +238,74 @@ def test_a_server_that_is_away_costs_one_line_and_no_time() -> None:
     assert [line.split(":")[0] for line in said] == ["tracking", "tracking"]
     assert "does not answer, training goes on" in said[0]
     assert said[1] == "tracking: 22 records could not be written to http://127.0.0.1:9"
+
+
+def test_what_a_server_that_stays_away_has_not_taken_is_kept_whole_until_it_does(tmp_path: Path) -> None:
+    uri, kept = "http://127.0.0.1:9", tmp_path / UNSENT_FILE
+    said: list[str] = []
+
+    def attempt(epoch: int) -> Tracker:
+        tracker = Tracker(uri, "ocr_ray", ledger=tmp_path / "ledger.json", say=said.append)
+        parent = tracker.run("p", "sweep", tags={"recipe": "cml"})
+        run = tracker.run("a", "trial 1", parent, unless_ended=epoch > 1)
+        run.report({"epoch": epoch, "hmean": float("inf"), "config": '{"optim.lr": 0.1}', "val.images": ["x.jpg"]})
+        run.back_to(0)
+        run.finals({"test.hmean": 0.5})
+        run.artifact(tmp_path / "best", "best")
+        run.text("text", "config.yaml")
+        run.end("FINISHED")
+        tracker.close("KILLED", wait_s=0.2)
+        return tracker
+
+    attempt(1)
+    assert (
+        said[-1]
+        == f"tracking: 11 records could not be written to {uri}; they are kept in {kept}, and --resume writes them"
+    )
+    first = read_unsent(kept, uri)
+    assert [(run.key, run.opening.parent, run.status) for run in first] == [
+        ("p", None, "KILLED"),
+        ("a", "p", "FINISHED"),
+    ]
+    by = ["params", "images", "metrics", "back_to", "finals", "artifact", "text"]
+    assert [s.by for s in first[1].said] == by
+    assert read_unsent(kept, "http://elsewhere") == ()
+    attempt(2)
+    second = read_unsent(kept, uri)
+    assert second[:2] == first  # as they were said, with their times
+    assert [(run.key, len(run.said), run.opening.unless_ended) for run in second[2:]] == [
+        ("p", 0, False),
+        ("a", 7, True),
+    ]
+
+
+def test_what_was_kept_is_written_once_when_the_store_is_there_again(tmp_path: Path) -> None:
+    uri, kept = store_uri(None, tmp_path), tmp_path / UNSENT_FILE
+    said: list[str] = []
+    with tracker_in(tmp_path) as tracker:
+        parent = tracker.run("p", "sweep")
+        old = tracker.run("a", "trial 1", parent)
+        old.report({"epoch": 1, "hmean": 0.1, "config": '{"optim.lr": 0.1}'})
+    metric = {"by": "metrics", "given": {"metrics": {"hmean": 0.2}, "step": 2, "at_ms": 4_000_000_000_000}}
+    again = {"by": "metrics", "given": {"metrics": {"hmean": 0.9}, "step": 1, "at_ms": 3_000_000_000_000}}
+    runs = [
+        UnsentRun(key, Opening(key, "p", {}, False, 500), (Said(**again), Said(**metric)), "FINISHED", 2000)  # type: ignore[arg-type]
+        for key in ("a", "b")
+    ]
+    write_unsent(kept, uri, runs)
+    with tracker_in(tmp_path, said) as tracker:
+        later = tracker.run("b", "trial 2", tracker.run("p", "sweep"), unless_ended=True)
+        later.tags({"end": "of a resume"})
+    assert said == [f"tracking: what could not be written before is written now ({UNSENT_FILE})"]
+    assert not kept.exists()
+    client, run_id = run_of(tmp_path, old)
+    assert [(m.step, m.value) for m in client.get_metric_history(run_id, "hmean")] == [(1, 0.1), (2, 0.2)]
+    (made,) = client.search_runs(["1"], "attributes.run_name = 'b'")
+    assert made.data.tags[PARENT_TAG] == parent.run_id
+    assert "end" not in made.data.tags
+    assert (made.info.status, made.info.start_time, made.info.end_time) == ("FINISHED", 500, 2000)
+    told = [(m.step, m.timestamp) for m in client.get_metric_history(made.info.run_id, "hmean")]
+    assert told == [(1, 3_000_000_000_000), (2, 4_000_000_000_000)]  # when it was said
 
 
 @pytest.mark.parametrize(
