@@ -54,12 +54,10 @@ class Standing:
         return sum(t.end != "running" for t in self.trials or ())
 
     def progress(self) -> str:
-        """`5 of 16 trials`, `16 of 16 trials, 3 of 8 again` or `12 of 500 epochs`."""
+        """`5 of 16 trials` or `12 of 500 epochs`."""
         if self.trials is None:
             return f"{self.reached} of {self.epochs} epochs"
-        again = self.confirming
-        more = f", {len(again.runs) - len(again.open)} of {len(again.runs)} again" if again and again.open else ""
-        return f"{self.ended} of {self.wanted} trials{more}"
+        return f"{self.ended} of {self.wanted} trials"
 
 
 def standing(folder: Path) -> Standing:
@@ -127,7 +125,9 @@ def overview(storage: Path) -> RenderableType:
     for s in found:
         hmean = "" if s.hmean is None else f"{s.hmean:.4f}"
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(s.changed))
-        table.add_row(s.folder.name, s.recipe, s.progress(), hmean, s.state or "unknown", when)
+        again = s.confirming
+        more = f", {len(again.runs) - len(again.open)} of {len(again.runs)} again" if again and again.open else ""
+        table.add_row(s.folder.name, s.recipe, s.progress() + more, hmean, s.state or "unknown", when)
     return table
 
 
@@ -203,7 +203,8 @@ def _confirmation(s: Standing) -> list[str]:
         lines.append(f"{'before that' if lines else 'confirmation'}: {found.sentence}")
         answer = found.answer
         where = answer.weights or "(its weights are not there any more)"
-        lines.append(f"answer: hmean {answer.hmeans[answer.shipped]:.4f}, {answer.name}  {where}")
+        whose = answer.name + (f", seed {answer.seed}" if answer.seed is not None else "")
+        lines.append(f"answer: hmean {answer.hmeans[answer.shipped]:.4f} ({whose})  {where}")
     return lines
 
 

@@ -124,7 +124,12 @@ def _confirmed(sweep: Sweep, found: Confirmation, answer: Arm) -> Headline:
         what = f"candidate, {best.name}," if not best.is_control else f"beside it, {best.title},"
         return Headline(
             f"Nothing beat {answer.title} beyond noise: keep it, at {at}.",
-            (f"The best {what} has {best.mean:.4f} over {seeds}.", *map(_told, best.differences), *rest),
+            (
+                f"The best {what} has {best.mean:.4f} over {seeds}.",
+                *map(_told, best.differences),
+                *(f"{_capital(answer.title)} itself has {_told(d)}" for d in answer.differences),
+                *rest,
+            ),
         )
     gains = [difference.is_gain for difference in answer.differences]
     text = f"{_capital(answer.name)} is better beyond noise" if gains and all(gains) else _capital(answer.name) + " won"

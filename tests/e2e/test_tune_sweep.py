@@ -499,7 +499,10 @@ def test_the_parent_says_who_won_and_each_run_of_a_confirmation_is_there_once(
         **found.metrics(),
         "confirm.device_hours": hours,
     }
-    assert 0 < hours < parent.data.metrics["device_hours"]
+    assert hours > 0
+    of_trials = sum(trial.seconds for trial in again[0].trials) / 3600
+    assert parent.data.metrics["device_hours"] == pytest.approx(of_trials + hours)
+    assert "confirmation.json" in {a.path for a in client.list_artifacts(parent.info.run_id)}
     confirmed = [run for run in runs if run.data.tags.get("stage") == "confirm"]
     names = sorted(run.info.run_name for run in confirmed)
     arms = [f.arm.name for f in found.findings[1:]]
@@ -507,7 +510,11 @@ def test_the_parent_says_who_won_and_each_run_of_a_confirmation_is_there_once(
     for run in confirmed:
         assert run.data.tags["end"] == "finished"
         assert run.data.tags["digest.data.train"] == parent.data.tags["digest.data.train"]
-        assert run.data.metrics["device_hours"] > 0
+        assert run.data.tags["digest.data.keep"] == parent.data.tags["digest.data.keep"]
+        assert [m.step for m in client.get_metric_history(run.info.run_id, "device_hours.epoch")] == [1, 2, 3, 4, 5, 6]
+        kept = client.download_artifacts(run.info.run_id, "record.json", str(storage))
+        record = RunRecord.from_json(Path(kept).read_text(), kept)
+        assert (str(record.seed), record.config_digest) == (run.data.tags["seed"], run.data.tags["config_digest"])
         assert run.info.status == "FINISHED"
         assert run.data.tags[PARENT_TAG] == parent.info.run_id
         assert run.data.params["run.seed"] == run.data.tags["seed"]
@@ -528,7 +535,16 @@ def test_the_page_and_the_status_say_what_the_confirmation_found(again: tuple[Sw
     assert headline(read).text in html.unescape(page)
     text = io.StringIO()
     Console(file=text, width=2000).print(details(standing(folder)))
-    assert f"confirmation: {found.sentence}  {found.winner.file}" in text.getvalue()
+    lines = text.getvalue().splitlines()
+    assert f"confirmation: {found.sentence}" in lines
+    (answer,) = [line for line in lines if line.startswith("answer: ")]
+    assert answer.startswith(f"answer: hmean {again[0].hmean:.4f} ({found.winner.arm.name}")
+    assert answer.endswith(f"  {found.winner.file}")
+    start = next(arm for arm in read.confirmation.arms if not arm.is_trained)
+    assert start.keep == json.loads((folder / "start.json").read_text())["keep.hmean.start"]
+    assert read.confirm_hours == pytest.approx(read.confirmation.device_hours)
+    assert read.confirming is not None
+    assert (len(read.confirming.runs), read.confirming.open) == (4, ())
 
 
 def test_the_old_domain_is_reported_for_every_trial(result: SweepResult, runs: dict[str, Run]) -> None:

@@ -139,7 +139,7 @@ def test_a_confirmation_is_followed_and_then_names_the_answer(storage: Path) -> 
     lines = text(details(standing(folder))).splitlines()
     at = lines.index("best trial, trained once: hmean 0.5000 in trial 1 (optim.lr=0.01)")
     assert lines[at + 1] == f"confirmation: {found.sentence}"
-    assert lines[at + 2] == f"answer: hmean 1.0000, untouched start  {start}"
+    assert lines[at + 2] == f"answer: hmean 1.0000 (untouched start)  {start}"
     assert "x/student.safetensors" not in "".join(lines)
     assert " 1.0000 " in text(overview(storage))
     write_asked(folder, runs)  # a larger one
