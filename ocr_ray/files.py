@@ -16,8 +16,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Gives a path beside `path` to write to, and renames it to `path` when the block ends well.
 
     Folders above are made. When the block raises, nothing is left behind and an older `path` stays as it was.
-    Raises: UserError when the folder cannot be written to.
+    Raises: UserError when the folder cannot be written to, or `path` is a folder itself.
     """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, expected a file to write")
     aside = _aside(path)
     try:
         aside.touch()

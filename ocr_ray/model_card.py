@@ -18,8 +18,9 @@ from ocr_ray.models.onnx_detector import OnnxDetector
 from ocr_ray.postprocess import PostprocessConfig
 from ocr_ray.typed import from_plain, to_plain
 from ocr_ray.weights.architecture import outline, recognise
+from ocr_ray.weights.card_beside import read_card as read_card_beside
 from ocr_ray.weights.coverage import Coverage, is_under
-from ocr_ray.weights.extract import CARD, sub_model_metadata, write_weights
+from ocr_ray.weights.extract import sub_model_metadata, write_weights
 from ocr_ray.weights.load import BATCHES, load_file, read_weights
 from ocr_ray.weights.onnx_in import onnx_metadata
 from ocr_ray.weights.safetensors import read_safetensors
@@ -178,25 +179,14 @@ def read_card(path: Path) -> ModelCard:
         case ".onnx":
             metadata = onnx_metadata(path)
         case ".pdparams":
-            metadata = _beside(path)
+            if not path.exists():
+                raise WeightsError(f"{path}: no such file")
+            metadata = read_card_beside(path)
         case _:
             raise WeightsError(f"{path}: expected a .safetensors, .onnx or .pdparams file")
     if "origin" not in metadata:
         raise WeightsError(f"{path}: does not say where it comes from; only files that ocr-ray wrote do")
     return ModelCard.from_metadata(metadata, str(path))
-
-
-def _beside(path: Path) -> dict[str, str]:
-    card = path.with_name(path.name + CARD)
-    if not path.exists():
-        raise WeightsError(f"{path}: no such file")
-    try:
-        plain = json.loads(card.read_text(encoding="utf-8"))
-        return {str(key): json.dumps(value) for key, value in plain.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError, AttributeError) as e:
-        raise WeightsError(f"{card}: no card of a detector: {in_one_line(e)}") from e
 
 
 def _part(cls: type[C], metadata: Mapping[str, str], key: str, source: str) -> C:

@@ -1,19 +1,16 @@
 """One sub-model out of a file that holds several, and files from one format to another."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from ocr_ray.errors import WeightsError
-from ocr_ray.files import write_text
+from ocr_ray.weights.card_beside import write_card
 from ocr_ray.weights.coverage import shortened
 from ocr_ray.weights.keymap import to_paddle
 from ocr_ray.weights.load import SUB_MODELS, Arrays, WeightsFile, read_weights
 from ocr_ray.weights.pdparams import write_pdparams
 from ocr_ray.weights.safetensors import write_safetensors
 
-CARD = ".json"
-"""After the name of a `.pdparams`: where its metadata lie."""
 OUT_SUFFIXES = (".safetensors", ".pdparams")
 
 
@@ -65,10 +62,7 @@ def write_weights(out: Path, arrays: Mapping[str, Arrays], metadata: Mapping[str
         write_safetensors(out, {name: array for name, (_, array) in flat.items()}, metadata)
         return
     write_pdparams(out, {name.removesuffix(ours) + to_paddle(ours): array for name, (ours, array) in flat.items()})
-    if metadata:
-        write_text(
-            out.with_name(out.name + CARD), json.dumps({key: _plain(text) for key, text in metadata.items()}, indent=2)
-        )
+    write_card(out, metadata)
 
 
 def sub_model_metadata(file: WeightsFile, model: str) -> dict[str, str]:
@@ -76,13 +70,6 @@ def sub_model_metadata(file: WeightsFile, model: str) -> dict[str, str]:
     shared = {key: text for key, text in file.metadata.items() if key.split(".")[0] not in SUB_MODELS}
     own = {key.removeprefix(f"{model}."): text for key, text in file.metadata.items() if key.startswith(f"{model}.")}
     return shared | own
-
-
-def _plain(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # a file's metadata may be any text
-        return text
 
 
 def _check_suffix(out: Path) -> None:

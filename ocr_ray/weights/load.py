@@ -13,6 +13,7 @@ from torch import nn
 
 from ocr_ray.errors import WeightsError
 from ocr_ray.files import file_digest
+from ocr_ray.weights.card_beside import read_card
 from ocr_ray.weights.coverage import Coverage, compare, is_under, shortened
 from ocr_ray.weights.keymap import bare_backbone, to_ours
 from ocr_ray.weights.onnx_in import read_onnx
@@ -75,6 +76,7 @@ def read_weights(path: Path) -> WeightsFile:
             stored, metadata = read_safetensors(path)
         case ".pdparams":
             stored = read_pdparams(path)
+            metadata = read_card(path)
         case ".npz":
             stored = read_npz(path)
         case _:

@@ -167,12 +167,20 @@ def test_integers_that_lose_too_much_are_refused() -> None:
 def test_pdparams_have_their_card_beside_them(weights: Path, tmp_path: Path) -> None:
     convert(weights, tmp_path / "x.pdparams")
     assert read_card(tmp_path / "x.pdparams") == CARD
-    convert(tmp_path / "x.pdparams", tmp_path / "bare" / "x.pdparams")  # says nothing of itself
-    with pytest.raises(WeightsError, match=r"x\.pdparams: does not say where it comes from"):
-        read_card(tmp_path / "bare" / "x.pdparams")
-    (tmp_path / "x.pdparams.json").write_text(json.dumps({"origin": {"hmean": "high"}}))
+    assert load_detector(tmp_path / "x.pdparams")[1] == CARD  # what evaluates and exports heeds it
+    convert(tmp_path / "x.pdparams", tmp_path / "back.safetensors")
+    assert read_card(tmp_path / "back.safetensors") == CARD
+    card = tmp_path / "x.pdparams.json"
+    plain = json.loads(card.read_text())
+    card.write_text(json.dumps({**plain, "origin": {"hmean": "high"}}))
     with pytest.raises(WeightsError, match="hmean"):
         read_card(tmp_path / "x.pdparams")
+    card.write_text(json.dumps({**plain, "file_digest": "of another file"}))
+    with pytest.raises(WeightsError, match=r"x\.pdparams: does not say where it comes from"):
+        read_card(tmp_path / "x.pdparams")
+    card.write_text("[]")
+    with pytest.raises(WeightsError, match=r"x\.pdparams\.json: no card of a detector"):
+        load_detector(tmp_path / "x.pdparams")
 
 
 def test_a_gate_without_readers_says_so() -> None:

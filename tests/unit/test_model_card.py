@@ -77,6 +77,8 @@ def test_what_shapes_do_not_show_is_in_the_card(tmp_path: Path) -> None:
 
 def test_a_file_without_a_card_gets_one(tmp_path: Path, detector: Detector) -> None:
     save_detector(tmp_path / "a.pdparams", detector, CARD)
+    assert load_detector(tmp_path / "a.pdparams")[1] == CARD  # that lies beside it
+    (tmp_path / "a.pdparams.json").unlink()
     _, card, coverage = load_detector(tmp_path / "a.pdparams")
     assert card == ModelCard(SMALL, origin=Origin(source=str(tmp_path / "a.pdparams")))
     assert coverage.whole
