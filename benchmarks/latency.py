@@ -72,9 +72,9 @@ class Timed:
 
 def main(
     weights: Annotated[Path, typer.Argument(help="the detector, e.g. the released student's .onnx")],
-    pictures: Annotated[int, typer.Option(help="photographs, of OCR_RAY_DATA or ../shared/data")] = 40,
+    pictures: Annotated[int, typer.Option(min=1, help="photographs, of OCR_RAY_DATA or ../shared/data")] = 40,
     longest: Annotated[int, typer.Option(help="longest side at which they enter the net, in pixels")] = 960,
-    rounds: Annotated[int, typer.Option(help="over all pictures; the least of each counts")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="over all pictures; the least of each counts")] = 5,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures there")] = None,
 ) -> None:
     """Whole path and stages, one thread and two."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from ocr_ray.errors import RunError
+from ocr_ray.errors import RunError, WeightsError
 from ocr_ray.mlflow_store import store_uri
 from ocr_ray.model_card import ModelCard, Origin, read_card
 from ocr_ray.tracked import TrackedRuns
@@ -52,8 +52,9 @@ class Whence:
         table.add_column()
         table.add_column(overflow="fold")
         origin, card = self.card.origin, self.card
+        before = " (before these settings were chosen)" if origin.settings else ""
         known = {
-            "hmean on val": None if origin.hmean is None else f"{origin.hmean:.4f}",
+            "hmean on val": None if origin.hmean is None else f"{origin.hmean:.4f}{before}",
             "net": f"{type(card.detector.backbone).__name__}, {type(card.detector.neck).__name__}",
             "recipe": origin.recipe,
             "run": origin.run,
@@ -67,7 +68,9 @@ class Whence:
             "normalised by": f"mean {list(card.normalize.mean)}, std {list(card.normalize.std)}",
             "resized to": str(card.resize),
             "cut by": f"thresh {card.postprocess.thresh}, box_thresh {card.postprocess.box_thresh}, "
-            f"unclip_ratio {card.postprocess.unclip_ratio}",
+            f"unclip_ratio {card.postprocess.unclip_ratio}, "
+            f"dilation {'on' if card.postprocess.use_dilation else 'off'}",
+            "chosen": origin.settings,
         }
         if (run := self.run) is not None:
             hmean = "" if run.hmean is None else f", hmean {run.hmean:.4f}"
@@ -112,6 +115,15 @@ def whence(path: Path, tracking: str | None = None, storage: Path = Path("runs")
             tags.get("mlflow.parentRunId"),
         ),
     )
+
+
+def known_origin(path: Path) -> Origin | None:
+    """What a file of weights says of its origin, with MLflow's id of its run where it lies in that run's folder; None
+    for a file that does not say it."""
+    try:
+        return origin_with_run(path, read_card(path).origin)
+    except WeightsError:
+        return None
 
 
 def origin_with_run(path: Path, origin: Origin) -> Origin:

@@ -134,13 +134,16 @@ def export_command(
     from ocr_ray.data.labels import read_labels
     from ocr_ray.errors import ConfigError
     from ocr_ray.export.write import Int8, Refused, export
+    from ocr_ray.whence import known_origin
 
     if int8 != (calibrate is not None):
         raise ConfigError("export: --int8 and --calibrate LABELS go together")
     wish = Int8(tuple(read_labels(calibrate, root)), most_lost) if calibrate is not None else None
     console = wide_console()
     try:
-        exported = export(weights, out, model, normalize, reader, read_labels(gate, root) if gate else (), wish)
+        judged = read_labels(gate, root) if gate else ()
+        origin = known_origin(weights) if model is None else None
+        exported = export(weights, out, model, normalize, reader, judged, wish, origin)
     except Refused as e:
         console.print(e.quantised.table())
         typer.echo(e)

@@ -49,7 +49,7 @@ class Gate:
     readings: tuple[Reading, ...]
     images: int
     absent: tuple[str, ...] = ()
-    """Which readers are not installed, and how to."""
+    """What could not be looked at, and how to: readers that are not installed, pictures without text."""
 
     @property
     def passed(self) -> bool:
@@ -92,6 +92,8 @@ def hold_to(
             counts[i] += match(sample.polygons, sample.ignore, reader.read(image))
     scores = [Score.from_counts(found) for found in counts]
     readings = [Reading(r, s, s.hmean - expected.hmean) for r, s in zip(readers, scores, strict=True)]
+    if not expected.ground_truth:
+        absent = (*absent, "no picture has a legible region, so nothing could be compared")
     return Gate(expected, by, tuple(readings), len(samples), absent)
 
 

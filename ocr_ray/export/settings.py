@@ -43,8 +43,9 @@ def write_settings(path: Path, card: ModelCard) -> Path:
     keys, _ = rapidocr_settings(path, card)
     out = path.with_suffix(SUFFIX)
     head = (
-        f"# {path.name} in RapidOCR 3, as it was evaluated in training:\n"
+        f"# {path.name} in RapidOCR 3, by the settings in its metadata:\n"
         f"#   RapidOCR(params=yaml.safe_load(open({str(out.resolve())!r})))\n"
+        "# Det.model_path is where the file lies now: change it when you move the file.\n"
     )
     write_text(out, head + yaml.safe_dump(keys, sort_keys=False))
     return out

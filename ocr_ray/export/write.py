@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Literal
 
 from ocr_ray.data.labels import Sample
 from ocr_ray.data.normalize import NormalizeConfig
-from ocr_ray.errors import WeightsError
+from ocr_ray.errors import ConfigError, UserError, WeightsError
 from ocr_ray.export.gate import Gate, hold_to
 from ocr_ray.export.int8 import Quantised, quantise
 from ocr_ray.export.readers import Reader, onnxruntime_reader, opencv_reader, rapidocr_readers
+from ocr_ray.export.settings import SUFFIX as SETTINGS
 from ocr_ray.export.settings import rapidocr_settings, write_settings
 from ocr_ray.files import whole_file
 from ocr_ray.model_card import ModelCard, Origin, load_detector
@@ -44,6 +45,10 @@ class Int8:
     most_lost: float = 0.01
     """Of hmean; one that loses more is not written."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.most_lost <= 1:  # nor is a number that is none
+            raise ConfigError(f"--most-lost: expected a number from 0 to 1, found {self.most_lost:g}")
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -67,7 +72,9 @@ class Exported:
 
     def __str__(self) -> str:
         if not self.passed:
-            return f"{self.path}: readers find other things in it than PyTorch in its weights, so it got this name"
+            told = f"{self.path}: readers find other things in it than PyTorch in its weights, so it got this name"
+            wanted = self.path.with_name(self.path.name.removesuffix(FAILED) + SUFFIX)
+            return f"{told}; {wanted} is still that of an earlier export" if wanted.exists() else told
         size = self.path.stat().st_size / 2**20
         fed = f"fed by mean {list(self.card.normalize.mean)}, std {list(self.card.normalize.std)}"
         settings = f"; settings for RapidOCR: {self.settings}" if self.settings is not None else ""
@@ -110,6 +117,9 @@ def export(
         raise WeightsError(f"{out}: expected a file to write that ends in {SUFFIX}")
     if int8 is not None and reader == "opencv":
         raise WeightsError(f"{out}: int8 is for readers that onnxruntime runs, expected no int8 for opencv")
+    for target in (out, out.with_suffix(FAILED), out.with_suffix(SETTINGS)):
+        if target.is_dir():  # now, and not when the file beside it is written
+            raise UserError(f"{target}: is a folder, expected a file to write")
     detector, own, _ = load_detector(weights, model)
     own = dataclasses.replace(own, origin=origin or own.origin)
     card = dataclasses.replace(own, normalize=HALF) if normalize == "inside" else own
@@ -125,7 +135,11 @@ def export(
     path = out if passed else out.with_suffix(FAILED)
     with whole_file(path) as aside:
         aside.write_bytes(graph.SerializeToString())
+    if passed:
+        out.with_suffix(FAILED).unlink(missing_ok=True)  # of an earlier call
     if not passed or reader == "opencv":
+        if passed:
+            out.with_suffix(SETTINGS).unlink(missing_ok=True)  # of the file that was there before
         return Exported(path, card, None, (), held, quantised)
     _, notes = rapidocr_settings(path, card)
     return Exported(path, card, write_settings(path, card), notes, held, quantised)

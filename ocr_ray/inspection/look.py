@@ -16,6 +16,7 @@ from ocr_ray.inspection.search import Found, SettingsSearch
 from ocr_ray.inspection.traits import RegionTraits, traits_of
 from ocr_ray.model_card import ModelCard, check_keeps_card, copy_with_card
 from ocr_ray.predict import examine
+from ocr_ray.weights.load import read_weights
 
 WORST = 12
 
@@ -101,6 +102,8 @@ def check_copy(weights: Path, out: Path) -> None:
     check_keeps_card(out)
     if out.exists() and weights.exists() and out.samefile(weights):
         raise WeightsError(f"{out}: is the file that is looked at, expected another one to write")
+    if weights.suffix == ".onnx" and weights.exists():
+        read_weights(weights)  # an exported file can be looked at, and not written anew
 
 
 def write_better(seen: Inspection, out: Path) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 UNITS_OF_STAGE = (3, 3, 6, 3)
+OURS = "ocr_ray detector"
+"""How `format` begins in the metadata of files that we exported."""
 FIELDS = {  # what the exporter calls the arrays of a layer, and what PaddleOCR calls them
     "conv2d": {"w_0": "weight", "b_0": "bias"},
     "conv2d_transpose": {"w_0": "weight", "b_0": "bias"},
@@ -80,6 +82,10 @@ def _read(path: Path) -> "ModelProto":
         raise WeightsError(f"{path}: not a whole ONNX file: {in_one_line(e)}") from e
 
 
+def _says_it_was_exported(path: Path) -> bool:
+    return onnx_metadata(path).get("format", "").startswith(OURS)
+
+
 def _renamed(stored: dict[str, NDArray[Any]], path: Path) -> dict[str, NDArray[np.float32]]:
     numbers: dict[str, set[int]] = {kind: set() for kind in FIELDS}
     for name in stored:
@@ -90,6 +96,11 @@ def _renamed(stored: dict[str, NDArray[Any]], path: Path) -> dict[str, NDArray[n
     if seen != {kind: len(prefixes) for kind, prefixes in expected.items()}:
         layers_of = ", ".join(f"{count} {kind}" for kind, count in seen.items())
         wanted = ", ".join(f"{len(prefixes)} {kind}" for kind, prefixes in expected.items())
+        if _says_it_was_exported(path):
+            raise ForeignNetError(
+                f"{path}: was exported by ocr-ray, its BatchNorm folded away: it can be read by, and not trained on or "
+                "written anew; expected the file that it was exported from"
+            )
         raise ForeignNetError(
             f"{path}: has weights of {layers_of}; only the released PP-OCRv3 detector is known: {wanted}"
         )
