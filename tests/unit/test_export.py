@@ -14,12 +14,12 @@ import yaml
 from ocr_ray.data.labels import Sample, read_labels
 from ocr_ray.data.normalize import normalize
 from ocr_ray.data.resize import ResizeConfig
-from ocr_ray.errors import WeightsError
+from ocr_ray.errors import ConfigError, UserError, WeightsError
 from ocr_ray.export.gate import Gate, hold_to
 from ocr_ray.export.int8 import Measured, Quantised
 from ocr_ray.export.readers import Reader
 from ocr_ray.export.settings import rapidocr_settings
-from ocr_ray.export.write import HALF, export
+from ocr_ray.export.write import HALF, Int8, export
 from ocr_ray.metrics import Score
 from ocr_ray.model_card import ModelCard, Origin, load_detector, load_for_use, read_card, save_detector
 from ocr_ray.models.detector import Detector
@@ -162,6 +162,37 @@ def test_integers_that_lose_too_much_are_refused() -> None:
     assert not quantised(0.7).refused
     assert quantised(0.589).refused
     assert quantised(0.589).table().row_count == 3
+
+
+def test_a_target_that_cannot_be_written_is_told_first_and_nothing_is_left(weights: Path, tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.rapidocr.yaml", "c.failed.onnx"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(UserError, match=rf"{name}: is a folder, expected a file to write"):
+            export(weights, tmp_path / f"{name[0]}.onnx")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "b.rapidocr.yaml", "c.failed.onnx"]
+
+
+def test_what_an_earlier_export_left_does_not_stay_beside_another_file(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.failed.onnx").write_bytes(b"of before")
+    export(weights, tmp_path / "a.onnx")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "a.rapidocr.yaml"]
+    export(weights, tmp_path / "a.onnx", reader="opencv")  # RapidOCR cannot read that one
+    assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
+
+
+def test_an_exported_file_is_for_readers(weights: Path, tmp_path: Path) -> None:
+    export(weights, tmp_path / "a.onnx")
+    said = r"a\.onnx: was exported by ocr-ray, its BatchNorm folded away"
+    with pytest.raises(WeightsError, match=said):
+        load_detector(tmp_path / "a.onnx")
+    with pytest.raises(WeightsError, match=said):
+        convert(tmp_path / "a.onnx", tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize("limit", [float("nan"), -1.0, 1.5])
+def test_a_limit_that_is_none_is_refused(limit: float) -> None:
+    with pytest.raises(ConfigError, match="--most-lost: expected a number from 0 to 1"):
+        Int8((), limit)
 
 
 def test_pdparams_have_their_card_beside_them(weights: Path, tmp_path: Path) -> None:
