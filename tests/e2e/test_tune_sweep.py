@@ -383,6 +383,7 @@ def test_checkpoints_that_do_not_fit_the_disk_are_told_before_any_trial_starts(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow  # half a minute, which others need more
 def test_too_many_failures_end_a_sweep_with_their_reasons_and_a_resume_goes_on_with_the_rest(
     labels: tuple[Path, Path], tmp_path: Path
 ) -> None:
