@@ -33,6 +33,9 @@ class Reader:
     """The polygons `(K, 2)` of a picture `(H, W, 3)` uint8, B, G, R, in its pixels."""
     same: bool = True
     """Whether it has the settings of training, so that it has to find what PyTorch finds."""
+    map_of: Callable[[Image], NDArray[Any]] | None = None
+    """Where its rules are other ones: the probability map `(H, W)` that it applies them to, at the resized size. That
+    has to be PyTorch's."""
 
 
 def onnxruntime_reader(path: Path, card: ModelCard) -> Reader:
@@ -77,7 +80,8 @@ def _rapidocr(rapidocr: Any, params: Mapping[str, object]) -> Read:
 
 
 def opencv_reader(path: Path, card: ModelCard) -> Reader:
-    """OpenCV's `TextDetectionModel_DB`. It has no cut by a region's score and grows quads by another rule.
+    """OpenCV's `TextDetectionModel_DB`. It has no cut by a region's score and grows quads by another rule, so it is
+    held to the map that it does so with.
 
     Args: path is of a file that answers by a bare map, `(H, W)`.
     """
@@ -88,11 +92,18 @@ def opencv_reader(path: Path, card: ModelCard) -> Reader:
     net.setInputScale([1 / (255 * std) for std in card.normalize.std])
     net.setInputMean([255 * mean for mean in card.normalize.mean])
 
-    def read(image: Image) -> list[NDArray[Any]]:
-        height, width = image.shape[:2]
-        to_height, to_width = resized_shape(height, width, card.resize)
+    def set_size(image: Image) -> tuple[int, int]:
+        to_height, to_width = resized_shape(image.shape[0], image.shape[1], card.resize)
         net.setInputSize(to_width, to_height)
+        return to_height, to_width
+
+    def read(image: Image) -> list[NDArray[Any]]:
+        set_size(image)
         quads, _ = net.detect(image)
         return [np.asarray(quad) for quad in quads]
 
-    return Reader(f"OpenCV {cv2.__version__}", "the file's, its own rules", read, same=False)
+    def map_of(image: Image) -> NDArray[Any]:
+        size = set_size(image)
+        return np.asarray(net.predict(image)[0]).reshape(size)
+
+    return Reader(f"OpenCV {cv2.__version__}", "the file's, its own rules", read, same=False, map_of=map_of)

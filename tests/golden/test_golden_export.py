@@ -52,6 +52,10 @@ def test_all_readers_with_the_files_settings_find_what_pytorch_finds(exported: E
     others = {(r.reader.name.split()[0], r.reader.settings): r.score for r in gate.readings if not r.reader.same}
     assert others.keys() == {("RapidOCR", "its own"), ("OpenCV", "the file's, its own rules")}
     assert all(score.matched for score in others.values())  # other rules, and yet they find text
+    (opencv,) = (r for r in gate.readings if r.map_off is not None)
+    assert opencv.reader.name.startswith("OpenCV")
+    assert opencv.map_off is not None
+    assert 0 < opencv.map_off < 1e-3  # what it sees is what PyTorch sees
     assert exported.path.name == "student.onnx"
 
 

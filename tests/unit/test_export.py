@@ -1,5 +1,6 @@
 """Exported files on a small random net: what is in them, what lies beside them, and what is refused."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import onnxruntime
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
 
 from ocr_ray.data.labels import Sample, read_labels
 from ocr_ray.data.normalize import normalize
-from ocr_ray.data.resize import ResizeConfig
+from ocr_ray.data.resize import ResizeConfig, resize_for_test
+from ocr_ray.engine.evaluate import shrink_maps
 from ocr_ray.errors import ConfigError, UserError, WeightsError
 from ocr_ray.export.gate import Gate, hold_to
 from ocr_ray.export.int8 import Measured, Quantised
@@ -139,6 +142,25 @@ def test_the_gate_fails_where_a_reader_with_the_same_settings_finds_less(weights
     assert not failed.passed
     assert [r.fails for r in failed.readings] == [False, True]
     assert failed.readings[1].difference == 1
+
+
+@pytest.mark.parametrize(("off", "fails"), [(0.0, False), (0.0005, False), (0.1, True), (float("nan"), True)])
+def test_a_reader_with_rules_of_its_own_is_held_to_its_map(
+    weights: Path, small_set: Path, off: float, fails: bool
+) -> None:
+    samples = read_labels(small_set / "val_label.txt")[:2]
+    detector, card, _ = load_detector(weights)
+
+    def seen(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        resized, _ = resize_for_test(image, card.resize)
+        found = shrink_maps(detector, [resized], card.normalize, torch.device("cpu"))[0]
+        found[3, 5] += off
+        return found
+
+    reader = dataclasses.replace(finds("other rules", samples, 0, same=False), map_of=seen)
+    gate = hold_to("PyTorch", detector, card, [reader], samples, ())
+    assert gate.readings[0].fails == fails
+    assert gate.passed != fails
 
 
 def test_a_file_that_fails_lies_under_another_name(
