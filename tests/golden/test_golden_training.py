@@ -1,7 +1,7 @@
 """Whole training steps of the three recipes against the reference: losses, gradients, and the state they lead to."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,17 @@ from ocr_ray.models.distillation import CMLTriple, DMLPair, Single
 Fill = Callable[[nn.Module], None]
 Name = Callable[[str], str]
 MAPS = ("shrink_map", "shrink_mask", "threshold_map", "threshold_mask")
+on_each_device = pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
+
+
+@pytest.fixture(autouse=True)
+def _float32_is_float32() -> Iterator[None]:
+    """On a GPU convolutions would otherwise round float32 to TF32's 10 bits, as training does."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class Steps:
 
 
 def named_state(module: nn.Module, reference_name: Name) -> dict[str, torch.Tensor]:
-    return {reference_name(name): tensor for name, tensor in module.state_dict().items()}
+    return {reference_name(name): tensor.cpu() for name, tensor in module.state_dict().items()}
 
 
 def optim_config(meta: dict[str, Any], weight_decay: float) -> OptimConfig:
@@ -55,11 +66,12 @@ def run(
     steps_per_epoch: int,
     steps: int,
     dtype: torch.dtype,
+    device: str,
 ) -> Steps:
-    """`steps` updates on one batch, in training mode. The model and the vectors are taken to `dtype` first."""
-    model.to(dtype).train()
-    images = torch.from_numpy(vectors["input"]).to(dtype)
-    targets = Targets(**{k: torch.from_numpy(vectors[k]).to(dtype) for k in MAPS})
+    """`steps` updates on one batch, in training mode. Model and vectors are taken to `dtype` and `device` first."""
+    model.to(device, dtype).train()
+    images = torch.from_numpy(vectors["input"]).to(device, dtype)
+    targets = Targets(**{k: torch.from_numpy(vectors[k]).to(device, dtype) for k in MAPS})
     optimizer = build_adam([p for p in model.parameters() if p.requires_grad], cfg)
     # The reference adds up its vector of losses, one per picture, for pairs and triples; ours is their mean.
     gradient_scale = 1 if isinstance(model, Single) else len(images)
@@ -138,11 +150,12 @@ def assert_state(
         assert np.abs(state[name].numpy() - array).mean() < slack + of_statistics, name
 
 
+@on_each_device
 @pytest.mark.parametrize(
     ("setting", "dtype"), [("l2_5e-5", torch.float32), ("l2_0.01", torch.float32), ("l2_0.01", torch.float64)], ids=str
 )
 def test_student_alone(
-    golden: Path, fill_by_recipe: Fill, reference_name: Name, setting: str, dtype: torch.dtype
+    golden: Path, fill_by_recipe: Fill, reference_name: Name, setting: str, dtype: torch.dtype, device: str
 ) -> None:
     meta = json.loads((golden / "g_student_train.json").read_text())
     stored = np.load(golden / "g_student_train.npz")
@@ -152,7 +165,7 @@ def test_student_alone(
     cfg = optim_config(meta, float(setting.removeprefix("l2_")))
     # float64 takes long on a CPU; the fourth loss is that of weights which have moved twice
     count = len(meta[setting]["steps"]) if dtype == torch.float32 else 4
-    steps = run(Single(student), vectors, StudentRecipeLoss(), cfg, meta["step_each_epoch"], count, dtype)
+    steps = run(Single(student), vectors, StudentRecipeLoss(), cfg, meta["step_each_epoch"], count, dtype, device)
     norms = {reference_name(n.removeprefix("Student.")): v for n, v in steps.gradient_norms.items()}
 
     assert_gradients(norms, meta["param_names"], vectors["grad_l2_step0"], worst=3e-2)
@@ -163,15 +176,16 @@ def test_student_alone(
     assert_state(named_state(student, reference_name), meta["state_keys"], vectors, slack=0.1 * sum(steps.rates))
 
 
+@on_each_device
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_cml(golden: Path, fill_by_recipe: Fill, reference_name: Name, dtype: torch.dtype) -> None:
+def test_cml(golden: Path, fill_by_recipe: Fill, reference_name: Name, dtype: torch.dtype, device: str) -> None:
     meta = json.loads((golden / "h_cml_step.json").read_text())
     vectors = dict(np.load(golden / "h_cml_step.npz"))
     students = Detector(DetectorConfig()), Detector(DetectorConfig())
     model = CMLTriple(*students, Detector(teacher_config()), batch_stats=True)
     fill_by_recipe(model)
     cfg = optim_config(meta, meta["optimizer"]["regularizer"]["factor"])
-    steps = run(model, vectors, CMLRecipeLoss(), cfg, meta["step_each_epoch"], len(meta["steps"]), dtype)
+    steps = run(model, vectors, CMLRecipeLoss(), cfg, meta["step_each_epoch"], len(meta["steps"]), dtype, device)
     norms = {reference_name(n): v for n, v in steps.gradient_norms.items()}
 
     assert_gradients(norms, meta["param_names"], vectors["grad_l2_step0"], worst=1e-3)
@@ -183,15 +197,16 @@ def test_cml(golden: Path, fill_by_recipe: Fill, reference_name: Name, dtype: to
     assert_state(named_state(model, reference_name), meta["state_keys"], vectors, slack=0.1 * sum(steps.rates))
 
 
+@on_each_device
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_dml(golden: Path, fill_by_recipe: Fill, reference_name: Name, dtype: torch.dtype) -> None:
+def test_dml(golden: Path, fill_by_recipe: Fill, reference_name: Name, dtype: torch.dtype, device: str) -> None:
     meta = json.loads((golden / "h_dml_step.json").read_text())
     vectors = dict(np.load(golden / "h_dml_step.npz"))
     model = DMLPair(Detector(teacher_config()), Detector(teacher_config()))
     fill_by_recipe(model)
     cfg = optim_config(meta, meta["optimizer"]["regularizer"]["factor"])
     count = len(meta["steps"]) if dtype == torch.float32 else 1
-    steps = run(model, vectors, DMLRecipeLoss(), cfg, meta["step_each_epoch"], count, dtype)
+    steps = run(model, vectors, DMLRecipeLoss(), cfg, meta["step_each_epoch"], count, dtype, device)
     norms = {reference_name(n): v for n, v in steps.gradient_norms.items()}
 
     assert_gradients(norms, meta["param_names"], vectors["grad_l2_step0"], worst=3e-2)

@@ -2,17 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
-from ocr_ray.config import DMLConfig, RecipeConfig, StudentConfig
+from ocr_ray.config import CMLConfig, DMLConfig, RecipeConfig, StudentConfig
+from ocr_ray.data.compact import Loaded
+from ocr_ray.data.on_device import on_device
 from ocr_ray.data.synth import SynthConfig, render_set
 from ocr_ray.engine.checkpoint import RunState, load_checkpoint, save_checkpoint
-from ocr_ray.engine.loop import KEPT, EpochReport, Training, fit
+from ocr_ray.engine.loop import KEPT, EpochReport, Training, fit, update
 from ocr_ray.engine.meter import LossNotFinite
 from ocr_ray.engine.optim import build_adam
+from ocr_ray.engine.teacher import prepared
 from ocr_ray.errors import DataError, RunError
 from ocr_ray.models.batch_norm import BatchNorm
 from ocr_ray.recipes import build_model, build_training
@@ -68,6 +71,34 @@ def test_it_learns(tiny: RecipeConfig) -> None:
     assert [bool(r.evaluations) for r in reports] == [False, True, False, True]
     parts = [v for k, v in reports[0].metrics.items() if k.startswith("loss.db.")]
     assert sum(parts) == pytest.approx(reports[0].metrics["loss.total"], rel=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("made", [False, True])
+def test_a_step_never_waits_for_the_gpu(tiny: RecipeConfig, made: bool, precision: Literal["fp32", "bf16"]) -> None:
+    """Of a pair that reads stored answers: from a pinned batch to the update, with no value read back."""
+    cuda = torch.device("cuda")
+    values = {"data.on_device": made, "student.detector.backbone.scale": 0.35, "run.precision": precision}
+    cfg = with_values(CMLConfig(), {**values, "data.train": list(tiny.data.train), "data.val": list(tiny.data.val)}, "")
+    cfg = with_values(cfg, {k: v for k, v in TINY.items() if k.startswith(("data.", "eval."))}, "test")
+    training = build_training(cfg, build_model(cfg, with_teacher=False), cuda)
+    optimizer = build_adam(list(training.model.parameters()), cfg.optim)
+    training.sampler.set_epoch(0)
+    batches = list(training.loader)
+
+    def step(batch: Loaded) -> None:
+        there = on_device(batch, cuda)
+        images = prepared(there.images, training.normalize, cuda, channels_last=True)
+        targets = replace(there.targets, teacher=there.targets.shrink_map > 0)
+        update(training.model, optimizer, images, targets, training.loss, precision, clip_norm=5.0)
+
+    step(batches[0])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(batches[1])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("on_device", [False, True])

@@ -65,9 +65,9 @@ def _one_thread() -> None:
 class Shop:
     """A maker and a reader of one store in this process, with what the reader asked for."""
 
-    def __init__(self, cfg: CMLConfig, folder: Path, able: bool = True) -> None:
+    def __init__(self, cfg: CMLConfig, folder: Path, able: bool = True, device: torch.device = CPU) -> None:
         self.store = TeacherStore(str(folder), "digest")
-        self.maker, self.able = PieceMaker(cfg, self.store, CPU), able
+        self.maker, self.able = PieceMaker(cfg, self.store, device), able
         self.asked: list[tuple[Piece, bool]] = []
         self.prepared: list[Piece] = []
         self.live = 0
@@ -83,7 +83,8 @@ class Shop:
             1.0,
             last,
             2,
-            lambda: build_teacher(cfg, CPU),
+            lambda: build_teacher(cfg, device),
+            device.type,
         )
 
     def ensure(self, piece: Piece, answers: int, broken: bool) -> bool:
@@ -104,16 +105,22 @@ def losses_and_weights(training: Training) -> tuple[list[dict[str, float]], dict
     return [{k: v for k, v in r.items() if k.startswith(("loss.", "hmean"))} for r in reports], state
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
 @pytest.mark.parametrize("settings", [[], ["run.precision=bf16"], ["run.channels_last=false"], ["data.on_device=true"]])
 def test_a_run_with_stored_answers_equals_one_with_the_teacher_bit_for_bit(
-    cfg: CMLConfig, settings: list[str], tmp_path: Path
+    cfg: CMLConfig, settings: list[str], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every loss part of every epoch, and with them every gradient: the weights after two epochs are equal."""
     changed = override(cfg, settings)
     assert isinstance(changed, CMLConfig)
-    live = losses_and_weights(build_training(changed, build_model(changed), CPU))
-    shop = Shop(changed, tmp_path)
-    training = build_training(changed, build_model(changed, with_teacher=False), CPU)
+    device = torch.device(kind)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # else two runs of the same differ on a GPU
+    live = losses_and_weights(build_training(changed, build_model(changed), device))
+    shop = Shop(changed, tmp_path, device=device)
+    training = build_training(changed, build_model(changed, with_teacher=False), device)
     stored = losses_and_weights(dataclasses.replace(training, teacher=shop.reader))
     assert (shop.live, shop.asked, shop.prepared) == (0, [(Piece(0, 0), False), (Piece(1, 0), False)], [Piece(1, 0)])
     assert stored[0] == live[0]
