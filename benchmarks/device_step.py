@@ -1,6 +1,6 @@
 """The training step on a GPU at the recipe's size: pictures a second, share of the card's matrix rate, memory, waiting.
 
-    python -m benchmarks.device_step [--side 960] [--batch 8] [--workers 12] [--compiled] [--out FOLDER]
+    python -m benchmarks.device_step [--side 960] [--batch 8] [--workers 12] [--out FOLDER]
 
 Each row is a recipe's whole step (forward, losses, backward, update) on a batch that lies on the device. The last rows
 are a student's and a pair's epoch with loaders, pictures of JPEG files; they say how much of it was waiting.
@@ -23,7 +23,6 @@ from typing import Annotated, Literal
 
 import torch
 import typer
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import describe
@@ -31,6 +30,7 @@ from benchmarks.pictures import find_pictures
 from ocr_ray.config import CMLConfig, DMLConfig, RecipeConfig, StudentConfig
 from ocr_ray.data.batch import Targets
 from ocr_ray.data.on_device import on_device
+from ocr_ray.engine.graphs import record_graphs
 from ocr_ray.engine.loop import update
 from ocr_ray.engine.optim import build_adam
 from ocr_ray.engine.teacher import prepared
@@ -43,6 +43,7 @@ from ocr_ray.typed import with_values
 CUDA = torch.device("cuda")
 MATRIX = 8192
 """Side of the two matrices whose product is the card's rate."""
+Net = Single | DMLPair | CMLTriple
 Precision = Literal["fp32", "bf16"]
 
 
@@ -53,6 +54,8 @@ class Figure:
     step: str
     precision: str
     channels_last: bool
+    graphs: bool
+    """Replaying CUDA graphs (`run.cuda_graphs`)."""
     ms: float
     """Of a step, median."""
     images_per_s: float
@@ -70,7 +73,6 @@ def main(
     batch: Annotated[int, typer.Option(help="Crops a step.")] = 8,
     workers: Annotated[int, typer.Option(help="Loader processes of the rows with loaders.")] = 12,
     steps: Annotated[int, typer.Option(help="Timed steps of a row, at least 2.", min=2)] = 12,
-    compiled: Annotated[bool, typer.Option(help="Also a student by torch.compile; takes a minute.")] = False,
     out: Annotated[Path, typer.Option(help="The tables go there.")] = Path(__file__).parent / "results",
 ) -> None:
     """Measures, prints a line a row, and writes the tables."""
@@ -93,11 +95,10 @@ def main(
         torch.cuda.empty_cache()
 
     for name, build in BUILDERS.items():
-        for precision in ("bf16", "fp32"):
-            keep(one_step(name, build, precision, True, side, batch, steps, rates[precision]))
-    keep(one_step("student", BUILDERS["student"], "bf16", False, side, batch, steps, rates["bf16"]))
-    if compiled:
-        keep(one_step("student, compiled", BUILDERS["student"], "bf16", True, side, batch, steps, rates["bf16"], True))
+        for graphs in (True, False):
+            keep(one_step(name, build, "bf16", True, graphs, side, batch, steps, rates["bf16"]))
+        keep(one_step(name, build, "fp32", True, True, side, batch, steps, rates["fp32"]))
+    keep(one_step("student", BUILDERS["student"], "bf16", False, True, side, batch, steps, rates["bf16"]))
     with tempfile.TemporaryDirectory() as folder:
         pictures = find_pictures(96, Path(folder))
         for name in ("student", "CML, shared teacher"):
@@ -110,7 +111,8 @@ def main(
                 }
                 recipe: RecipeConfig = StudentConfig() if name == "student" else CMLConfig()
                 cfg = with_values(recipe, {**values, "data.augment.copy_paste.enabled": False}, "benchmark")
-                keep(with_loaders(name, cfg, rates["bf16"]))
+                like = next(f for f in figures if f.step == name and f.precision == "bf16")
+                keep(with_loaders(name, cfg, rates["bf16"], like.tflops * 1e12 * like.ms / 1e3))
     name = re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
     about = {"device": torch.cuda.get_device_name(), "on": describe(), "size": size, "matrix_tflops": rates}
     rows = [dataclasses.asdict(figure) for figure in figures]
@@ -142,26 +144,26 @@ def timed(run: Callable[[], object], times: int) -> float:
     return statistics.median(a.elapsed_time(b) for a, b in pairwise(marks)) / 1e3
 
 
-def student() -> tuple[RecipeConfig, nn.Module]:
+def student() -> tuple[RecipeConfig, Net]:
     """One light net."""
     cfg = StudentConfig()
     return cfg, Single(Detector(cfg.student.detector))
 
 
-def cml(shared: bool) -> tuple[RecipeConfig, nn.Module]:
+def cml(shared: bool) -> tuple[RecipeConfig, Net]:
     """Two light nets under the recipe's teacher, or under its stored answers."""
     cfg = CMLConfig()
     students = Detector(cfg.student.detector), Detector(cfg.student.detector)
     return cfg, DMLPair(*students) if shared else CMLTriple(*students, Detector(teacher_config()))
 
 
-def dml() -> tuple[RecipeConfig, nn.Module]:
+def dml() -> tuple[RecipeConfig, Net]:
     """Two large nets."""
     cfg = DMLConfig()
     return cfg, DMLPair(Detector(cfg.student.detector), Detector(cfg.student.detector))
 
 
-BUILDERS: dict[str, Callable[[], tuple[RecipeConfig, nn.Module]]] = {
+BUILDERS: dict[str, Callable[[], tuple[RecipeConfig, Net]]] = {
     "student": student,
     "CML, shared teacher": lambda: cml(shared=True),
     "CML, live teacher": lambda: cml(shared=False),
@@ -171,50 +173,51 @@ BUILDERS: dict[str, Callable[[], tuple[RecipeConfig, nn.Module]]] = {
 
 def one_step(
     name: str,
-    build: Callable[[], tuple[RecipeConfig, nn.Module]],
+    build: Callable[[], tuple[RecipeConfig, Net]],
     precision: Precision,
     channels_last: bool,
+    graphs: bool,
     side: int,
     batch: int,
     steps: int,
     rate: float,
-    compiled: bool = False,
 ) -> Iterator[Figure]:
     """A step on a batch that lies on the device, normalisation included."""
     torch.manual_seed(0)
-    cfg, net = build()
+    cfg, model = build()
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model = net.train().to(device=CUDA, memory_format=layout)  # type: ignore[call-overload]
+    model.train().to(device=CUDA, memory_format=layout)  # type: ignore[call-overload]
     optimizer = build_adam([p for p in model.parameters() if p.requires_grad], cfg.optim)
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8, device=CUDA)
     a, b, c, d = ((torch.rand(batch, side, side, device=CUDA) > 0.7).float() for _ in range(4))
     targets = Targets(a, b, c, d, a.bool() if name == "CML, shared teacher" else None)
-    if compiled:
-        model.Student = torch.compile(model.Student)
 
     def step() -> None:
         ready = prepared(images, cfg.data.normalize, CUDA, channels_last)
         update(model, optimizer, ready, targets, cfg.loss, precision, cfg.optim.clip_norm)
 
-    step()
     with FlopCounterMode(display=False) as counter:
         step()
+    if graphs:
+        record_graphs(model, (batch, 3, side, side), precision, channels_last)
     torch.cuda.reset_peak_memory_stats()
     seconds = timed(step, steps)
     tflops = counter.get_total_flops() / seconds / 1e12
     peak = torch.cuda.max_memory_allocated() / 2**30
-    yield Figure(name, precision, channels_last, seconds * 1e3, batch / seconds, tflops, tflops / rate, peak)
+    yield Figure(name, precision, channels_last, graphs, seconds * 1e3, batch / seconds, tflops, tflops / rate, peak)
 
 
-def with_loaders(name: str, cfg: RecipeConfig, rate: float) -> Iterator[Figure]:
+def with_loaders(name: str, cfg: RecipeConfig, rate: float, flops: float) -> Iterator[Figure]:
     """An epoch from JPEG files: the second one, when loaders run and the allocator has what it needs."""
     torch.manual_seed(0)
     built = build_model(cfg, with_teacher=False)
     training = build_training(cfg, built, CUDA)
     model = training.model.train()
+    if cfg.run.cuda_graphs:
+        record_graphs(model, training.batch_shape, "bf16", cfg.run.channels_last)
     optimizer = build_adam([p for p in model.parameters() if p.requires_grad], cfg.optim)
     torch.cuda.reset_peak_memory_stats()
-    flops, waited, count, began = 0, 0.0, 0, 0.0
+    waited, count, began = 0.0, 0, 0.0
     for epoch in range(2):
         training.sampler.set_epoch(epoch)
         torch.cuda.synchronize()
@@ -231,16 +234,8 @@ def with_loaders(name: str, cfg: RecipeConfig, rate: float) -> Iterator[Figure]:
             targets = made.targets
             if isinstance(model, DMLPair):
                 targets = dataclasses.replace(targets, teacher=targets.shrink_map.bool())
-
-            def step(images: torch.Tensor = images, targets: Targets = targets) -> float:
-                return float(update(model, optimizer, images, targets, cfg.loss, "bf16", cfg.optim.clip_norm).total)
-
-            if not flops:
-                with FlopCounterMode(display=False) as counter:
-                    step()
-                flops = counter.get_total_flops()
-            else:
-                step()  # waits for the device, so that what is left of the time is waiting for the loader
+            update(model, optimizer, images, targets, cfg.loss, "bf16", cfg.optim.clip_norm)
+            torch.cuda.synchronize()  # so that what is left of the time is waiting for the loader
             count += 1
         torch.cuda.synchronize()
     seconds = (time.monotonic() - began) / count
@@ -249,13 +244,16 @@ def with_loaders(name: str, cfg: RecipeConfig, rate: float) -> Iterator[Figure]:
     drawn = "data.on_device" if cfg.data.on_device else "maps from the loaders"
     how = f"{name}, {cfg.data.num_workers} loaders, {drawn}"
     images_per_s = cfg.data.batch_size / seconds
-    yield Figure(how, "bf16", True, seconds * 1e3, images_per_s, tflops, tflops / rate, peak, waited / count / seconds)
+    yield Figure(
+        how, "bf16", True, True, seconds * 1e3, images_per_s, tflops, tflops / rate, peak, waited / count / seconds
+    )
 
 
 def line(figure: Figure) -> str:
     """The row in Markdown."""
     waiting = "" if figure.waiting is None else f"{figure.waiting:.0%}"
     layout = "" if figure.channels_last else ", PyTorch's own layout"
+    layout += "" if figure.graphs else ", without graphs"
     return (
         f"| {figure.step}{layout} | {figure.precision} | {figure.ms:.1f} | {figure.images_per_s:.0f} | "
         f"{figure.tflops:.1f} | {figure.share_of_matrix_rate:.1%} | {figure.peak_gib:.1f} | {waiting} |"

@@ -1,6 +1,6 @@
 """Does it pay to search the weights of the distillation? Four ways to go on from one released student, on photographs.
 
-    python -m benchmarks.does_it_pay PHOTOS START TEACHER [--out FOLDER]
+    python -m benchmarks.does_it_pay PHOTOS START TEACHER [--out FOLDER] [--set KEY=VALUE ...]
 
 PHOTOS is a folder with `train_label.txt` and `val_label.txt` (ICDAR2015), START the released student (`.onnx`), TEACHER
 a detector that is better on them. All four train a student for the same steps, with the same seeds:
@@ -41,6 +41,8 @@ from ocr_ray.typed import with_values
 
 EVERY = 10
 """Of the training photographs, one in so many judges the sweeps."""
+AT_ONCE = 8
+"""Files that are evaluated side by side on a GPU."""
 EPOCHS = 4
 RATE = 5e-4
 FIRST_SEED = 1
@@ -72,8 +74,9 @@ def main(
     seeds: Annotated[int, typer.Option(help="Runs of each way.", min=3)] = 4,
     trials: Annotated[int, typer.Option(help="Of the sweep over weights; that over rates has half.", min=4)] = 10,
     judged_by: Annotated[int, typer.Option(help="Photographs that judge a trial.")] = 60,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value for every run, e.g. of `ray`.")] = None,
 ) -> None:
-    """Trains, searches, evaluates, and writes the table to `result.md` in the folder."""
+    """Trains, searches, evaluates, and writes the table to `result.md` in the folder, anew after each way."""
     torch.set_num_threads(1)
     out = out.resolve()
     labels = split(photos, out)
@@ -85,6 +88,7 @@ def main(
         *("optim.warmup_epochs=0.2", "optim.weight_decay=6.25e-6", "optim.eps=1.25e-9", f"eval.every_epochs={EPOCHS}"),
         *("run.threads=1", "run.evaluate_start=false", "ray.cpus_per_worker=0.9", f"ray.storage={out}/runs"),
         *("tracking.pictures=0", "sweep.searcher=grid", "sweep.default_first=false", "sweep.scheduler=none"),
+        *(set_ or []),
     ]
     begun = with_new_part(override(StudentConfig(), common), start, out)
     common += [f"student.weights={begun}", f"sweep.trials={seeds}"]
@@ -93,19 +97,22 @@ def main(
     searching = [
         *("sweep.searcher=tpe", "sweep.default_first=true", "sweep.scheduler=auto", f"eval.every_epochs={EPOCHS // 2}"),
     ]
-    arms = [
-        Arm("student alone", f"optim.lr={RATE:g}", _of_seeds(alone, "alone", seeds)),
-        Arm("CML, default weights", "distill 1, dml 1", _of_seeds(taught, "cml", seeds)),
-    ]
+    arms: list[Arm] = []
+
+    def trained(name: str, values: str, cfg: RecipeConfig, runs: str) -> None:
+        arms.append(Arm(name, values, _of_seeds(cfg, runs, seeds)))
+        text = report(arms, begun, photos, out)
+        write_text(out / "result.md", text)
+        print(f"{text}\n{out / 'result.md'}", flush=True)
+
+    trained("student alone", f"optim.lr={RATE:g}", alone, "alone")
+    trained("CML, default weights", "distill 1, dml 1", taught, "cml")
     found = _searched(override(taught, [*searching, f"sweep.trials={trials}"]), WEIGHTS, "search-weights")
     weighed = with_values(taught, found.best_trial.values, "found")
-    arms.append(Arm("CML, searched weights", _told(found), _of_seeds(weighed, "cml-weights", seeds)))
+    trained("CML, searched weights", _told(found), weighed, "cml-weights")
     rates = _searched(override(weighed, [*searching, f"sweep.trials={trials // 2}"]), RATES, "search-rate")
     best = with_values(weighed, rates.best_trial.values, "found")
-    arms.append(Arm("CML, searched weights and rate", _told(rates), _of_seeds(best, "cml-weights-rate", seeds)))
-    text = report(arms, begun, photos, out)
-    write_text(out / "result.md", text)
-    print(f"{text}\n{out / 'result.md'}")
+    trained("CML, searched weights and rate", _told(rates), best, "cml-weights-rate")
 
 
 def split(photos: Path, out: Path) -> tuple[Path, Path]:
@@ -162,7 +169,8 @@ def report(arms: Sequence[Arm], start: Path, photos: Path, out: Path) -> str:
     folder = out / "held-out"
     folder.mkdir(exist_ok=True)
     records = [folder / f"{i}.json" for i in range(len(files))]
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+    workers = AT_ONCE if torch.cuda.is_available() else None
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(_evaluate, files, records, [photos] * len(files)))
     counts = aligned([read_per_image(record) for record in records])
     untouched: Counts = counts[0][None]
@@ -181,6 +189,8 @@ def report(arms: Sequence[Arm], start: Path, photos: Path, out: Path) -> str:
         )
     lines += ["", "| difference, paired by seed and picture | mean (95% interval) | p |", "| --- | --- | --- |"]
     for one, other in ((1, 0), (2, 1), (3, 1), (3, 2), (3, 0)):
+        if one >= len(arms):
+            continue
         found = compare(of[one], of[other])
         lines.append(f"| {arms[one].name} over {arms[other].name} | {found.text()} | {found.p:.3f} |")
     return "\n".join(lines) + "\n"
@@ -192,9 +202,10 @@ def _evaluate(file: Path, record: Path, photos: Path) -> None:
         return
     torch.set_num_threads(1)
     detector, card, _ = load_detector(file)
-    detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    detector.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     cfg = CMLConfig().eval
-    found = evaluate(detector, read_labels(photos / "val_label.txt"), card.normalize, cfg, torch.device("cpu"))
+    found = evaluate(detector, read_labels(photos / "val_label.txt"), card.normalize, cfg, device)
     write_per_image(record, found.per_image, {"weights": str(file)})
 
 

@@ -224,7 +224,7 @@ class StudentConfig:
 
 
 WITHOUT_EFFECT = (
-    *("ray", "sweep", "tracking", "data.cache_mib", "data.augment.copy_paste.cache_mib"),
+    *("ray", "sweep", "tracking", "run.cuda_graphs", "data.cache_mib", "data.augment.copy_paste.cache_mib"),
     *("data.keep", "data.keep_size", "data.test"),
     *("teacher.shared", "teacher.store", "teacher.store_mib", "teacher.producers", "teacher.gpus_per_producer"),
 )

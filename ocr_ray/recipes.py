@@ -187,6 +187,7 @@ def build_training(
         val=val,
         keep=read_keep(cfg),
         device=device,
+        batch_shape=(cfg.data.batch_size, 3, cfg.data.augment.crop_height, cfg.data.augment.crop_width),
         max_failed=cfg.data.max_failed,
         new_parts=built.new_parts,
         rank=rank,

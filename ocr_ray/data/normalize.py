@@ -1,6 +1,7 @@
 """Pixels to what the nets take."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -44,7 +45,16 @@ def normalize(images: Tensor, cfg: NormalizeConfig) -> Tensor:
     """
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
         raise ValueError(f"normalize: expected uint8 (N, 3, H, W), found {images.dtype} {tuple(images.shape)}")
-    # One multiplication and one addition per pixel; the constants are rounded once, in double precision.
-    scale = torch.tensor([1 / (255 * s) for s in cfg.std], dtype=torch.float32, device=images.device)
+    scale, shift = _scale_and_shift(cfg, images.device)
+    return torch.addcmul(shift, images.float(), scale)
+
+
+@lru_cache(maxsize=32)
+def _scale_and_shift(cfg: NormalizeConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`(1, 3, 1, 1)` each, so that a pixel takes a multiplication and an addition; rounded once, in double precision.
+
+    Kept, since a device waits for each number that is brought to it.
+    """
+    scale = torch.tensor([1 / (255 * s) for s in cfg.std], dtype=torch.float32)
     shift = torch.tensor([-m / s for m, s in zip(cfg.mean, cfg.std, strict=True)], dtype=torch.float32)
-    return torch.addcmul(shift.to(images.device).view(1, 3, 1, 1), images.float(), scale.view(1, 3, 1, 1))
+    return scale.view(1, 3, 1, 1).to(device), shift.view(1, 3, 1, 1).to(device)

@@ -25,6 +25,7 @@ from ocr_ray.data.normalize import NormalizeConfig
 from ocr_ray.data.on_device import on_device
 from ocr_ray.engine.checkpoint import RunState
 from ocr_ray.engine.evaluate import EvalConfig, Evaluation, ImageResult, evaluate
+from ocr_ray.engine.graphs import record_graphs
 from ocr_ray.engine.meter import EpochMeter, StepEvent
 from ocr_ray.engine.optim import OptimConfig, build_adam, learning_rate
 from ocr_ray.engine.teacher import prepared, unpacked
@@ -47,6 +48,9 @@ class RunConfig:
     """`bf16`: forward passes under autocast; losses, weights and the optimiser stay in fp32."""
     channels_last: bool = True
     """Memory layout of pictures and weights; the numbers differ in the last bits only."""
+    cuda_graphs: bool = True
+    """On a GPU each student's kernels of a step are recorded once and started together: a light net waits for the
+    processor otherwise. Changes no number; takes some of the GPU's memory for good."""
     new_parts_steps: int = 60
     """Steps in which only the parts that `may_be_new` left random are trained, everything else frozen and its BatchNorm
     in eval mode, before the run proper. Nothing new, no such steps."""
@@ -79,6 +83,8 @@ class Training:
     sampler: TrainSampler
     val: list[Sample]
     device: torch.device
+    batch_shape: tuple[int, int, int, int]
+    """Of the pictures of a whole batch, `(N, 3, H, W)`."""
     keep: list[Sample] = field(default_factory=list)
     """A second validation set, which is evaluated and decides nothing; perhaps none."""
     max_failed: float = 0.01
@@ -143,6 +149,8 @@ def fit(
     """
     if state.epoch == 0 and training.new_parts and training.run.new_parts_steps:
         _train_new_parts(training, on_step)
+    if training.device.type == "cuda" and training.run.cuda_graphs:
+        record_graphs(training.model, training.batch_shape, training.run.precision, training.run.channels_last)
     model = _distributed(training, training.model)
     steps = len(training.sampler)
     for epoch in range(state.epoch, training.optim.epochs):

@@ -14,6 +14,7 @@ from torch import Tensor
 from ocr_ray.data.batch import Batch
 from ocr_ray.data.compact import PLACED, Loaded
 from ocr_ray.data.normalize import NormalizeConfig, normalize
+from ocr_ray.engine.graphs import record_shrink_map
 from ocr_ray.losses.dila import teacher_target
 from ocr_ray.models.detector import Detector
 from ocr_ray.models.distillation import shrink_maps_alone
@@ -21,7 +22,10 @@ from ocr_ray.models.onnx_detector import OnnxDetector
 
 
 class Teacher:
-    """Answers pictures by where `net`, in eval mode, sees text with a probability above `threshold`."""
+    """Answers pictures by where `net`, in eval mode, sees text with a probability above `threshold`.
+
+    Args: graphs: on a GPU, pictures of the first one's shape are answered by replaying its kernels.
+    """
 
     def __init__(
         self,
@@ -31,16 +35,22 @@ class Teacher:
         device: torch.device,
         precision: Literal["fp32", "bf16"] = "fp32",
         channels_last: bool = True,
+        graphs: bool = False,
     ) -> None:
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._net = net.to(device=device, memory_format=memory_format).eval()  # type: ignore[call-overload]
         self._normalize, self._threshold, self.device = normalize_cfg, threshold, device
         self._precision, self._channels_last = precision, channels_last
+        self._to_record = graphs and device.type == "cuda" and isinstance(net, Detector)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Images `(N, 3, H, W)` uint8 as a batch holds them, to `packed` bits on the CPU."""
         ready = prepared(images, self._normalize, self.device, self._channels_last)
+        if self._to_record:
+            assert isinstance(self._net, Detector)
+            record_shrink_map(self._net, ready[:1], self._precision)
+            self._to_record = False
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
             shrink = shrink_maps_alone(self._net, ready)
         return packed(teacher_target(shrink, self._threshold))

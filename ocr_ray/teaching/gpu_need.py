@@ -9,6 +9,7 @@ import torch
 from ocr_ray.config import CMLConfig, RecipeConfig, recipe_from_plain
 from ocr_ray.data.batch import Targets
 from ocr_ray.data.normalize import normalize
+from ocr_ray.engine.graphs import record_graphs
 from ocr_ray.engine.loop import update
 from ocr_ray.engine.optim import build_adam
 from ocr_ray.progress import LiveFeed
@@ -66,6 +67,9 @@ def training_step(cfg: CMLConfig, device: torch.device) -> None:
     memory_format = torch.channels_last if cfg.run.channels_last else torch.contiguous_format
     model = build_model(cfg, with_teacher=False).model.train()
     model = model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    if device.type == "cuda" and cfg.run.cuda_graphs:
+        shape = cfg.data.batch_size, 3, cfg.data.augment.crop_height, cfg.data.augment.crop_width
+        record_graphs(model, shape, cfg.run.precision, cfg.run.channels_last)
     optimizer = build_adam(list(model.parameters()), cfg.optim)
     size = cfg.data.batch_size, cfg.data.augment.crop_height, cfg.data.augment.crop_width
     images = torch.randint(0, 256, (size[0], 3, *size[1:]), dtype=torch.uint8, device=device)

@@ -56,7 +56,13 @@ def build_teacher(cfg: CMLConfig, device: torch.device) -> Teacher:
     """The frozen teacher of a config. Raises: ConfigError, WeightsError as `load_teacher`."""
     teacher = load_teacher(cfg.teacher)
     return Teacher(
-        teacher.net, teacher.normalize, cfg.loss.distill.threshold, device, cfg.run.precision, cfg.run.channels_last
+        teacher.net,
+        teacher.normalize,
+        cfg.loss.distill.threshold,
+        device,
+        cfg.run.precision,
+        cfg.run.channels_last,
+        cfg.run.cuda_graphs,
     )
 
 

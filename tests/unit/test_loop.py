@@ -17,7 +17,9 @@ from ocr_ray.engine.meter import LossNotFinite
 from ocr_ray.engine.optim import build_adam
 from ocr_ray.engine.teacher import prepared
 from ocr_ray.errors import DataError, RunError
+from ocr_ray.model_card import ModelCard, save_detector
 from ocr_ray.models.batch_norm import BatchNorm
+from ocr_ray.models.detector import Detector, DetectorConfig
 from ocr_ray.recipes import build_model, build_training
 from ocr_ray.typed import with_values
 
@@ -99,6 +101,36 @@ def test_a_step_never_waits_for_the_gpu(tiny: RecipeConfig, made: bool, precisio
         step(batches[1])
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("recipe", [StudentConfig(), CMLConfig(), DMLConfig()], ids=lambda recipe: recipe.recipe)
+def test_graphs_change_no_number(
+    tiny: RecipeConfig, recipe: RecipeConfig, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses and scores of each epoch, weights and statistics in the end; the last batch of an epoch is a small one."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    values: dict[str, Any] = {**TINY, "data.train": list(tiny.data.train), "data.val": list(tiny.data.val)}
+    values |= {"run.precision": precision, "data.batch_size": 3, "data.augment.copy_paste.enabled": False}
+    if isinstance(recipe, DMLConfig):
+        values.pop("student.detector.backbone.scale")
+        values |= {"student.detector.backbone.width": 0.25, "student.detector.neck.out_channels": 32}
+    if isinstance(recipe, CMLConfig):
+        torch.manual_seed(5)
+        save_detector(tmp_path / "teacher.safetensors", Detector(DetectorConfig()), ModelCard())
+        values["teacher.weights"] = str(tmp_path / "teacher.safetensors")
+    found = []
+    for graphs in (False, True):
+        cfg = with_values(recipe, {**values, "run.cuda_graphs": graphs}, "test")
+        training = build_training(cfg, build_model(cfg), torch.device("cuda"))
+        optimizer = build_adam([p for p in training.model.parameters() if p.requires_grad], cfg.optim)
+        reports: list[dict[str, float]] = []
+        fit(training, optimizer, RunState(), lambda report, to=reports: to.append(numbers(report)))  # type: ignore[misc]
+        found.append((reports, training.model.state_dict()))
+    assert found[1][0] == found[0][0]
+    for name, value in found[0][1].items():
+        assert torch.equal(found[1][1][name], value), name
 
 
 @pytest.mark.parametrize("on_device", [False, True])
