@@ -144,7 +144,9 @@ class ConfirmRuns:
 
     def _waves(self, runs: list[ConfirmRun]) -> Iterator[tuple[list[ConfirmRun], dict[int, TeachingPlan]]]:
         """Runs that are under way together. Pictures differ by seed, so each seed has a teacher's answers of its own
-        and somebody who computes them; as many seeds at a time as fill the cluster."""
+        and somebody who computes them; as many seeds at a time as fill the cluster. Of no runs there is no wave."""
+        if not runs:
+            return
         by_seed = [list(group) for _, group in groupby(runs, key=lambda run: run.seed)]
         plans: dict[int, TeachingPlan] = {}
         for group in by_seed:
@@ -153,7 +155,7 @@ class ConfirmRuns:
                 yield runs, {}
                 return
             plans[group[0].seed] = plan
-        most = max(map(len, by_seed), default=0)
+        most = max(map(len, by_seed))
         for at_once in range(len(by_seed), 0, -1):
             # The last seed of a wave finds room as well. One has to do, whatever there is.
             if at_once == 1 or self._room(list(plans.values())[:at_once]) > (at_once - 1) * most:
