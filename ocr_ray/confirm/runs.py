@@ -233,13 +233,14 @@ class ConfirmRuns:
     def _tracked(self, run: ConfirmRun, has_ended: bool = False) -> TrackedRun:
         """Its MLflow run, with what an earlier driver has not heard of, and with all that is needed to run it again.
 
-        Of one that has ended nothing is written down that was not then: code and files may have changed since.
+        Of one that has ended nothing is written down that was not then: code and files may have changed since. Where
+        MLflow has its end as well, the run stays as it is.
         """
         folder = self._storage / run.folder
         record = None if has_ended else self._record(run)
         tags = {STAGE_TAG: CONFIRM_FOLDER, "candidate": run.candidate.name, "seed": str(run.seed)}
         tags |= record.tags() if record is not None else {}
-        tracked = self._tracker.run(run.folder, f"confirm {run.name}", self._parent, tags)
+        tracked = self._tracker.run(run.folder, f"confirm {run.name}", self._parent, tags, has_ended)
         tracked.text(to_yaml(run.cfg), CONFIG_FILE)
         if record is not None:
             put_down(record, folder, tracked, self._live)

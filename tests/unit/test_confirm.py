@@ -123,7 +123,7 @@ def test_a_confirmation_of_which_all_is_done_is_taken_as_it_lies(tmp_path: Path)
     for run in runs:
         finished(tmp_path, run, 3, 1)
 
-    def tracked() -> list[tuple[str, str]]:
+    def tracked() -> list[tuple[str, str, int]]:
         uri, ledger, said = f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "ledger.json", list[str]()
         with LiveFeed(Console(file=io.StringIO())) as live, Tracker(uri, "x", tmp_path / "a", ledger, said.append) as t:
             folder, estimate = tmp_path / "s", CostEstimate(cfg.sweep, 0, 1, 1, 0)
@@ -135,9 +135,9 @@ def test_a_confirmation_of_which_all_is_done_is_taken_as_it_lies(tmp_path: Path)
         found = client.search_runs([e.experiment_id for e in client.search_experiments()])
         its_own = [run for run in found if run.data.tags.get("end") == "finished"]
         assert len(found) == len(its_own) + 1
-        return sorted((str(run.info.run_name), run.info.status) for run in its_own)
+        return sorted((str(run.info.run_name), run.info.status, run.info.end_time) for run in its_own)
 
     first = tracked()  # as after a kill before MLflow had heard of any of them
     names = [f"confirm default config, seed {seed}" for seed in (5, 6)]
-    assert first == [(name, "FINISHED") for name in names]
+    assert [(name, status) for name, status, _ in first] == [(name, "FINISHED") for name in names]
     assert tracked() == first
