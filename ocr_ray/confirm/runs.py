@@ -144,7 +144,9 @@ class ConfirmRuns:
 
     def _waves(self, runs: list[ConfirmRun]) -> Iterator[tuple[list[ConfirmRun], dict[int, TeachingPlan]]]:
         """Runs that are under way together. Pictures differ by seed, so each seed has a teacher's answers of its own
-        and somebody who computes them; as many seeds at a time as fill the cluster."""
+        and somebody who computes them; as many seeds at a time as fill the cluster. Of no runs there is no wave."""
+        if not runs:
+            return
         by_seed = [list(group) for _, group in groupby(runs, key=lambda run: run.seed)]
         plans: dict[int, TeachingPlan] = {}
         for group in by_seed:
@@ -153,7 +155,7 @@ class ConfirmRuns:
                 yield runs, {}
                 return
             plans[group[0].seed] = plan
-        most = max(map(len, by_seed), default=0)
+        most = max(map(len, by_seed))
         for at_once in range(len(by_seed), 0, -1):
             # The last seed of a wave finds room as well. One has to do, whatever there is.
             if at_once == 1 or self._room(list(plans.values())[:at_once]) > (at_once - 1) * most:
@@ -231,13 +233,14 @@ class ConfirmRuns:
     def _tracked(self, run: ConfirmRun, has_ended: bool = False) -> TrackedRun:
         """Its MLflow run, with what an earlier driver has not heard of, and with all that is needed to run it again.
 
-        Of one that has ended nothing is written down that was not then: code and files may have changed since.
+        Of one that has ended nothing is written down that was not then: code and files may have changed since. Where
+        MLflow has its end as well, the run stays as it is.
         """
         folder = self._storage / run.folder
         record = None if has_ended else self._record(run)
         tags = {STAGE_TAG: CONFIRM_FOLDER, "candidate": run.candidate.name, "seed": str(run.seed)}
         tags |= record.tags() if record is not None else {}
-        tracked = self._tracker.run(run.folder, f"confirm {run.name}", self._parent, tags)
+        tracked = self._tracker.run(run.folder, f"confirm {run.name}", self._parent, tags, has_ended)
         tracked.text(to_yaml(run.cfg), CONFIG_FILE)
         if record is not None:
             put_down(record, folder, tracked, self._live)

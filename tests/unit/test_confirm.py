@@ -1,19 +1,27 @@
-"""Which trials are trained again, with which seeds, and how their runs become arms; the training itself: tests/e2e."""
+"""Which trials are trained again, with which seeds, how their runs become arms, and what is not trained again; the
+training itself: tests/e2e."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+from mlflow import MlflowClient
+from rich.console import Console
 
 from ocr_ray.config import StudentConfig
 from ocr_ray.confirm.candidates import Candidate, candidates_of, default_trial, fresh_seeds
 from ocr_ray.confirm.decide import arms_of
-from ocr_ray.confirm.runs import ConfirmRun
+from ocr_ray.confirm.runs import ConfirmRun, ConfirmRuns
 from ocr_ray.engine.per_image import ImageCounts, write_per_image
+from ocr_ray.progress import LiveFeed
 from ocr_ray.reports import append_report
+from ocr_ray.search.cost import CostEstimate
 from ocr_ray.search.trials import TrialSummary
 from ocr_ray.spaces import Scalar, space_from_plain
+from ocr_ray.stopwatch import Stopwatch
+from ocr_ray.tracking import Tracker
 from ocr_ray.typed import with_values
 
 OWN: dict[str, Scalar] = {"optim.lr": 0.01}
@@ -65,8 +73,8 @@ def counts(*matched: int) -> list[ImageCounts]:
 def finished(storage: Path, run: ConfirmRun, epochs: int, *matched: int) -> None:
     best = storage / run.folder / "best"
     write_per_image(best / "per_image.json", counts(*matched), {})
-    report = {"epoch": epochs, "best_path": str(best / "student.safetensors"), "keep.hmean.at_best": 0.25}
-    append_report(storage / run.folder, report)
+    reached = {"hmean.best": 0.5, "keep.hmean.at_best": 0.25}
+    append_report(storage / run.folder, {"epoch": epochs, "best_path": str(best / "student.safetensors"), **reached})
 
 
 def test_runs_become_arms_with_the_same_pictures_and_a_failed_one_is_told(tmp_path: Path) -> None:
@@ -104,3 +112,32 @@ def test_a_run_that_has_an_epoch_to_go_is_not_finished(tmp_path: Path) -> None:
     last = run.last_report(tmp_path)
     assert last is not None
     assert last["epoch"] == 3
+
+
+def test_a_confirmation_of_which_all_is_done_is_taken_as_it_lies(tmp_path: Path) -> None:
+    """Without Ray: no run of it is left for a cluster."""
+    cfg = with_values(StudentConfig(), {"optim.epochs": 3, "sweep.seeds": 2, "ray.storage": str(tmp_path)}, "test")
+    space = space_from_plain({"optim.lr": {"uniform": [0.02, 0.1]}}, cfg, "space")
+    default = Candidate("default", "default", "default config", {})
+    runs = [ConfirmRun(default, seed, cfg, f"s/confirm/default-seed-{seed}") for seed in (5, 6)]
+    for run in runs:
+        finished(tmp_path, run, 3, 1)
+
+    def tracked() -> list[tuple[str, str, int]]:
+        uri, ledger, said = f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "ledger.json", list[str]()
+        with LiveFeed(Console(file=io.StringIO())) as live, Tracker(uri, "x", tmp_path / "a", ledger, said.append) as t:
+            folder, estimate = tmp_path / "s", CostEstimate(cfg.sweep, 0, 1, 1, 0)
+            its = ConfirmRuns(cfg, space, folder, live, t, t.run("s", "s"), Stopwatch(folder), estimate)
+            assert its.train(runs, "confirm s") == {}
+            assert live.plain_line(clock=False) == "confirm s, 2 of 2 ended, best hmean 0.5000"
+        assert said == []
+        client = MlflowClient(uri)
+        found = client.search_runs([e.experiment_id for e in client.search_experiments()])
+        its_own = [run for run in found if run.data.tags.get("end") == "finished"]
+        assert len(found) == len(its_own) + 1
+        return sorted((str(run.info.run_name), run.info.status, run.info.end_time) for run in its_own)
+
+    first = tracked()  # as after a kill before MLflow had heard of any of them
+    names = [f"confirm default config, seed {seed}" for seed in (5, 6)]
+    assert [(name, status) for name, status, _ in first] == [(name, "FINISHED") for name in names]
+    assert tracked() == first
