@@ -63,7 +63,7 @@ class Figure:
     """Of the convolutions and matrix products of a step, over its time."""
     share_of_matrix_rate: float
     peak_gib: float
-    """Allocated at most, weights and optimiser included."""
+    """Taken from the card at most, weights, optimiser and what graphs keep included."""
     waiting: float | None = None
     """Share of the time that the step waited for its loader; None for a batch that lies on the device."""
 
@@ -203,7 +203,7 @@ def one_step(
     torch.cuda.reset_peak_memory_stats()
     seconds = timed(step, steps)
     tflops = counter.get_total_flops() / seconds / 1e12
-    peak = torch.cuda.max_memory_allocated() / 2**30
+    peak = torch.cuda.max_memory_reserved() / 2**30
     yield Figure(name, precision, channels_last, graphs, seconds * 1e3, batch / seconds, tflops, tflops / rate, peak)
 
 
@@ -240,7 +240,7 @@ def with_loaders(name: str, cfg: RecipeConfig, rate: float, flops: float) -> Ite
         torch.cuda.synchronize()
     seconds = (time.monotonic() - began) / count
     tflops = flops / seconds / 1e12
-    peak = torch.cuda.max_memory_allocated() / 2**30
+    peak = torch.cuda.max_memory_reserved() / 2**30
     drawn = "data.on_device" if cfg.data.on_device else "maps from the loaders"
     how = f"{name}, {cfg.data.num_workers} loaders, {drawn}"
     images_per_s = cfg.data.batch_size / seconds
