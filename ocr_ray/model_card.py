@@ -53,6 +53,8 @@ class Origin:
     """Prefixes of names that the source did not hold and that keep their random start, e.g. `head.thresh`."""
     settings: str | None = None
     """How `postprocess` was chosen, where that was after the training; `hmean` is not of these settings then."""
+    quantised: str | None = None
+    """To what numbers, and what that lost; `hmean` is that of the floats then."""
     version: str = field(default_factory=lambda: version("ocr-ray"))
     """Of this package, when the card was made."""
     run_id: str | None = None

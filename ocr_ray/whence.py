@@ -71,6 +71,7 @@ class Whence:
             f"unclip_ratio {card.postprocess.unclip_ratio}, "
             f"dilation {'on' if card.postprocess.use_dilation else 'off'}",
             "chosen": origin.settings,
+            "quantised": origin.quantised,
         }
         if (run := self.run) is not None:
             hmean = "" if run.hmean is None else f", hmean {run.hmean:.4f}"

@@ -129,7 +129,7 @@ def export(
         quantised = quantise(graph, card, int8.calibrate, gate or int8.calibrate, int8.most_lost)
         if quantised.refused:
             raise Refused(quantised)
-        graph = quantised.graph
+        graph, card = quantised.graph, quantised.card
     held = _through_the_gate(detector, own, card, graph, reader, gate, int8 is not None) if gate else None
     passed = held is None or held.passed
     path = out if passed else out.with_suffix(FAILED)

@@ -13,6 +13,8 @@ from ocr_ray.registry.slices import SLICES, Slice
 FEW = 30
 """Regions below which a slice is shown and not judged: one of them would then move its recall by more than .03."""
 
+LATENCY = "latency"
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -62,9 +64,8 @@ class Verdict:
         """The conditions that failed, in one line; what passed where none did."""
         failed = [c for c in self.checks if c.passed is False]
         if failed:
-            return "; ".join(f"{c.name}: {c.difference or c.found}, expected {c.wanted}" for c in failed)
-        overall = self.checks[0]
-        return f"{overall.name}: {overall.difference or overall.found}"
+            return "; ".join(f"{_figure(c)}, expected {c.wanted}" for c in failed)
+        return _figure(self.checks[0])
 
     def tags(self) -> dict[str, str]:
         """Names under which a version keeps it."""
@@ -113,7 +114,7 @@ def judge(version: Measured, champion: Measured | None, limits: Limits) -> Verdi
 
 
 def _latency(version: Measured, champion: Measured | None, limits: Limits) -> Check:
-    found, name = version.latency_ms, "latency"
+    found, name = version.latency_ms, LATENCY
     theirs = math.nan if champion is None else champion.latency_ms
     shown = "" if champion is None else f"{theirs:.1f} ms"
     difference = "" if champion is None else f"{found / theirs:.2f} times"
@@ -123,7 +124,7 @@ def _latency(version: Measured, champion: Measured | None, limits: Limits) -> Ch
         )
     if champion is None:
         return Check(name, f"{found:.1f} ms", "", "", "none given (--most-ms)", None)
-    most = f"at most {limits.most_slower:g} times the champion's"
+    most = f"at most {limits.most_slower:g} times the champion's {theirs:.1f} ms"
     return Check(name, f"{found:.1f} ms", shown, difference, most, found <= limits.most_slower * theirs)
 
 
@@ -145,6 +146,11 @@ def _slice(what: Slice, version: Measured, champion: Measured | None, limits: Li
         wanted if passed is not None else f"not judged below {FEW} regions",
         passed,
     )
+
+
+def _figure(check: Check) -> str:
+    """In the units of its limit: a time by itself, everything else by its difference to the champion's."""
+    return f"{check.name}: {check.found if check.name == LATENCY else check.difference or check.found}"
 
 
 def _said(check: Check) -> str:

@@ -95,3 +95,4 @@ def test_integers_are_smaller_and_find_text(
     assert found.integers.hmean > 0
     assert small.path.stat().st_size == found.integers.size
     assert load_for_use(small.path)[1] == small.card
+    assert str(small.card.origin.quantised).startswith("int8, hmean ")

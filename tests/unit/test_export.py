@@ -178,7 +178,7 @@ def test_a_file_that_fails_lies_under_another_name(
 def test_integers_that_lose_too_much_are_refused() -> None:
     def quantised(hmean: float) -> Quantised:
         floats, integers = Measured(4000, 0.2, 0.6), Measured(1000, 0.1, hmean)
-        return Quantised(onnx.ModelProto(), floats, integers, 8, 20, most_lost=0.01)
+        return Quantised(onnx.ModelProto(), ModelCard(), floats, integers, 8, 20, most_lost=0.01, seen=False)
 
     assert not quantised(0.591).refused
     assert not quantised(0.7).refused
