@@ -22,7 +22,8 @@ def record_graphs(
     """From now on each student in training mode, and a teacher in eval mode, replays a CUDA graph of its kernels.
 
     They are the same kernels in the same order, so that numbers do not change. Pictures of another shape, and students
-    in eval mode, go through the nets as before. To be called once, before DDP, on a model that lies on its GPU.
+    in eval mode, go through the nets as before. To be called once, on a model that lies on its GPU; not
+    tried under DDP.
 
     Args: shape is that of a batch of pictures, `(N, 3, H, W)`.
     """

@@ -49,8 +49,8 @@ class RunConfig:
     channels_last: bool = True
     """Memory layout of pictures and weights; the numbers differ in the last bits only."""
     cuda_graphs: bool = True
-    """On a GPU each student's kernels of a step are recorded once and started together: a light net waits for the
-    processor otherwise. Changes no number; takes some of the GPU's memory for good."""
+    """On a GPU a net's kernels of a step are recorded once and started together, since a light net waits for the
+    processor otherwise. Changes no number. Runs of several workers go without."""
     new_parts_steps: int = 60
     """Steps in which only the parts that `may_be_new` left random are trained, everything else frozen and its BatchNorm
     in eval mode, before the run proper. Nothing new, no such steps."""
@@ -149,7 +149,7 @@ def fit(
     """
     if state.epoch == 0 and training.new_parts and training.run.new_parts_steps:
         _train_new_parts(training, on_step)
-    if training.device.type == "cuda" and training.run.cuda_graphs:
+    if training.device.type == "cuda" and training.run.cuda_graphs and training.world_size == 1:
         record_graphs(training.model, training.batch_shape, training.run.precision, training.run.channels_last)
     model = _distributed(training, training.model)
     steps = len(training.sampler)

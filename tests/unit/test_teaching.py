@@ -252,7 +252,7 @@ def test_each_key_near_the_teacher_is_decided_upon() -> None:
         *("data.val", "data.val_size", "data.keep", "data.keep_size", "data.test"),
         *("data.batch_size", "data.epoch_size", "data.num_workers", "data.cache_mib"),
         *("data.max_failed", "data.targets"),
-        *("run.new_parts_steps", "run.evaluate_start"),
+        *("run.new_parts_steps", "run.evaluate_start", "run.cuda_graphs"),
         *("teacher.shared", "teacher.store", "teacher.store_mib", "teacher.producers", "teacher.gpus_per_producer"),
     )
     keys = [key for key in flatten(CMLConfig()) if key.split(".")[0] in ("data", "run", "teacher")]
