@@ -25,6 +25,7 @@ import torch
 import typer
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.command import run_command
 from benchmarks.machine import describe
 from benchmarks.pictures import find_pictures
 from ocr_ray.config import CMLConfig, DMLConfig, RecipeConfig, StudentConfig
@@ -34,6 +35,7 @@ from ocr_ray.engine.graphs import record_graphs
 from ocr_ray.engine.loop import update
 from ocr_ray.engine.optim import build_adam
 from ocr_ray.engine.teacher import prepared
+from ocr_ray.errors import UserError
 from ocr_ray.files import write_text
 from ocr_ray.models.detector import Detector, teacher_config
 from ocr_ray.models.distillation import CMLTriple, DMLPair, Single
@@ -77,7 +79,7 @@ def main(
 ) -> None:
     """Measures, prints a line a row, and writes the tables."""
     if not torch.cuda.is_available():
-        raise SystemExit("device_step: needs a GPU that this PyTorch can use, found none")
+        raise UserError("device_step: needs a GPU that this PyTorch can use, found none")
     size = f"{side}x{side}, batch {batch}"
     print(f"{torch.cuda.get_device_name()}; {describe()}; {size}", flush=True)
     rates = {"bf16": matrix_rate(torch.bfloat16), "fp32": matrix_rate(torch.float32)}
@@ -278,4 +280,4 @@ def table(about: Mapping[str, object], figures: list[Figure]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

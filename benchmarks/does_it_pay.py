@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import typer
 
+from benchmarks.command import run_command
 from ocr_ray.config import CMLConfig, RecipeConfig, StudentConfig, override
 from ocr_ray.data.labels import read_labels
 from ocr_ray.engine.evaluate import evaluate
@@ -210,4 +211,4 @@ def _evaluate(file: Path, record: Path, photos: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import run_command
 from benchmarks.machine import describe
 from benchmarks.pictures import find_pictures
 from ocr_ray.data.images import Image, read_image
@@ -78,14 +79,11 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures there")] = None,
 ) -> None:
     """Whole path and stages, one thread and two."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="ocr_ray_latency_") as folder:
-            found = find_pictures(pictures, Path(folder))
-            sides = make_sides(weights, longest, Path(folder))
-            files = [sample.image for sample in found.samples]
-            timed = time_sides(sides, files, rounds)
-    except UserError as e:
-        raise SystemExit(f"error: {e}") from e
+    with tempfile.TemporaryDirectory(prefix="ocr_ray_latency_") as folder:
+        found = find_pictures(pictures, Path(folder))
+        sides = make_sides(weights, longest, Path(folder))
+        files = [sample.image for sample in found.samples]
+        timed = time_sides(sides, files, rounds)
     caption = f"{found.what}, longest side at most {longest}; ms, mean of the pictures, least of {rounds} rounds; "
     Console(width=110).print(table(timed, caption + describe()))
     for line in agreement(timed):
@@ -258,4 +256,4 @@ def plain(each: Timed, timed: Sequence[Timed]) -> Mapping[str, object]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -213,3 +213,7 @@ def _summary(result: PipelineResult, start: float, overview: Path, out: Path, se
         console.print(f"report         {report}")
     console.print(f"configs        {out / 'dml.yaml'}  {out / 'cml.yaml'}  {out / 'space.yaml'}")
     console.print(f"all runs       {result.sweep.ui_line}", highlight=False)
+    storage = result.sweep.folder.parent
+    console.print(
+        f"their files    ocr-ray status --storage {storage}; report and whence take it as well", highlight=False
+    )

@@ -12,7 +12,7 @@ Config = Annotated[Path, typer.Argument(help="a recipe, e.g. configs/ppocrv3_det
 Name = Annotated[str | None, typer.Option(help="of the run and its folder in the storage; absent: recipe and time")]
 Weights = Annotated[Path, typer.Argument(help=".safetensors, .pdparams, .onnx, .npz or a checkpoint folder")]
 Model = Annotated[str | None, typer.Option(help="sub-model of the file: Student, Student2 or Teacher")]
-Sweep = Annotated[Path, typer.Argument(help="folder of a sweep, or its name in runs/")]
+Sweep = Annotated[Path, typer.Argument(help="folder of a sweep, or its name in the storage")]
 Labels = Annotated[Path, typer.Argument(help="a label file, one picture a line: path, tab, JSON")]
 Storage = Annotated[Path, typer.Option(help="the folder that sweeps and runs lie in, ray.storage")]
 Tracking = Annotated[str | None, typer.Option(help="database or server of the registry; absent: that of `runs`")]

@@ -39,6 +39,7 @@ def stop_command(
 def report_command(
     sweep: Sweep,
     out: Annotated[Path | None, typer.Option(help="file to write; absent: report.html in the sweep's folder")] = None,
+    storage: Storage = Path("runs"),
 ) -> None:
     """One HTML page about a sweep: what won and whether to believe it, curves, knobs, cost, pictures.
 
@@ -47,12 +48,13 @@ def report_command(
     from ocr_ray.report.page import write_report
     from ocr_ray.report.read import sweep_folder
 
-    typer.echo(write_report(sweep_folder(sweep), out))
+    typer.echo(write_report(sweep_folder(sweep, storage), out))
 
 
 def compare_command(
-    sweeps: Annotated[list[Path], typer.Argument(help="folders of sweeps, or their names in runs/")],
+    sweeps: Annotated[list[Path], typer.Argument(help="folders of sweeps, or their names in the storage")],
     out: Annotated[Path, typer.Option(help="file to write")] = Path("comparison.html"),
+    storage: Storage = Path("runs"),
 ) -> None:
     """One HTML page that sets sweeps against each other: the best so far by what was spent, spaces, configs.
 
@@ -61,7 +63,7 @@ def compare_command(
     from ocr_ray.report.compare import write_comparison
     from ocr_ray.report.read import sweep_folder
 
-    typer.echo(write_comparison([sweep_folder(sweep) for sweep in sweeps], out))
+    typer.echo(write_comparison([sweep_folder(sweep, storage) for sweep in sweeps], out))
 
 
 def show_command(

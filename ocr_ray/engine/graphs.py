@@ -1,6 +1,7 @@
 """Nets whose kernels a GPU is told of once.
 
-A light student has some two thousand a step, and to start them one by one takes longer than to compute them.
+To start a light net's many small kernels one by one takes part of each step: on an H100 (`benchmarks/results`) a step
+of a student is 1.15 times as fast where they are started together, one of CML with its teacher 1.34 times.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,9 @@ def record_graphs(
     """From now on each student in training mode, and a teacher in eval mode, replays a CUDA graph of its kernels.
 
     They are the same kernels in the same order, so that numbers do not change. Pictures of another shape, and students
-    in eval mode, go through the nets as before. To be called once, on a model that lies on its GPU; not
-    tried under DDP.
+    in eval mode, go through the nets as before. To be called once, on a model that lies on its GPU, and not under DDP,
+    where it was not tried.
+    Source: `torch.cuda.make_graphed_callables`.
 
     Args: shape is that of a batch of pictures, `(N, 3, H, W)`.
     """

@@ -49,8 +49,8 @@ class RunConfig:
     channels_last: bool = True
     """Memory layout of pictures and weights; the numbers differ in the last bits only."""
     cuda_graphs: bool = True
-    """On a GPU a net's kernels of a step are recorded once and started together, since a light net waits for the
-    processor otherwise. Changes no number. Runs of several workers go without."""
+    """On a GPU a net's kernels of a step are recorded once and started together, so that none waits to be started.
+    Changes no number. Runs of several workers go without."""
     new_parts_steps: int = 60
     """Steps in which only the parts that `may_be_new` left random are trained, everything else frozen and its BatchNorm
     in eval mode, before the run proper. Nothing new, no such steps."""

@@ -76,8 +76,9 @@ class Quantised:
 
     def table(self) -> Table:
         """For the terminal."""
-        same = " that they are from (--gate: others)" if self.seen else ""
-        title = f"int8 (ranges from {self.calibrated} pictures) beside fp32, {self.images} pictures{same}"
+        title = f"int8 (ranges from {self.calibrated} pictures) beside fp32, {self.images} pictures"
+        if self.seen:
+            title += ", those it was calibrated by (--gate names others)"
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for head in ("", "MiB", "ms a picture, one thread", "hmean"):
             table.add_column(head, justify="right" if head else "left")
@@ -112,16 +113,13 @@ def quantise(
         except (RuntimeError, ValueError) as e:
             raise WeightsError(f"int8: onnxruntime cannot quantise the graph: {' '.join(str(e).split())[:200]}") from e
         found = onnx.load(str(integers))
-        del found.metadata_props[:]
-        found.metadata_props.extend(graph.metadata_props)
         found.producer_name = graph.producer_name
-        integers.write_bytes(found.SerializeToString())
         hmeans = [_hmean(path, card, judge) for path in (floats, integers)]
         seconds = _seconds((floats, integers), card, judge)
         size = floats.stat().st_size
     told = f"int8, hmean {hmeans[1] - hmeans[0]:+.4f} on {len(judge)} pictures"
     card = dataclasses.replace(card, origin=dataclasses.replace(card.origin, quantised=told))
-    onnx.helper.set_model_props(found, {e.key: e.value for e in found.metadata_props} | card.to_metadata())
+    onnx.helper.set_model_props(found, {e.key: e.value for e in graph.metadata_props} | card.to_metadata())
     before, after = Measured(size, seconds[0], hmeans[0]), Measured(found.ByteSize(), seconds[1], hmeans[1])
     return Quantised(found, card, before, after, len(chosen), len(judge), most_lost, judge is calibrate)
 

@@ -13,8 +13,6 @@ from ocr_ray.registry.slices import SLICES, Slice
 FEW = 30
 """Regions below which a slice is shown and not judged: one of them would then move its recall by more than .03."""
 
-LATENCY = "latency"
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -114,7 +112,7 @@ def judge(version: Measured, champion: Measured | None, limits: Limits) -> Verdi
 
 
 def _latency(version: Measured, champion: Measured | None, limits: Limits) -> Check:
-    found, name = version.latency_ms, LATENCY
+    found, name = version.latency_ms, "latency"
     theirs = math.nan if champion is None else champion.latency_ms
     shown = "" if champion is None else f"{theirs:.1f} ms"
     difference = "" if champion is None else f"{found / theirs:.2f} times"
@@ -149,8 +147,8 @@ def _slice(what: Slice, version: Measured, champion: Measured | None, limits: Li
 
 
 def _figure(check: Check) -> str:
-    """In the units of its limit: a time by itself, everything else by its difference to the champion's."""
-    return f"{check.name}: {check.found if check.name == LATENCY else check.difference or check.found}"
+    """What was found, and what that is to the champion's, since a limit may be of either."""
+    return f"{check.name}: {', '.join(filter(None, (check.found, check.difference)))}"
 
 
 def _said(check: Check) -> str:

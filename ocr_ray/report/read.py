@@ -44,19 +44,19 @@ WEIGHTS = Path("best/student.safetensors")
 PER_IMAGE = "per_image.json"
 
 
-def sweep_folder(given: Path) -> Path:
-    """The folder of a sweep, given as such or by its name under `runs`.
+def sweep_folder(given: Path, storage: Path = Path("runs")) -> Path:
+    """The folder of a sweep, given as such or by its name in the folder `storage`.
 
     Raises: RunError when neither is a folder with the books of a sweep.
     """
-    places = [given] if given.is_absolute() else [given, Path("runs") / given]
+    places = [given] if given.is_absolute() else [given, storage / given]
     for place in places:
         if (place / TRIALS_FILE).is_file():
             return place
     found = next((place for place in places if place.is_dir()), None)
     if found is not None:
         raise RunError(f"{found}: is no sweep, or none whose first trial has started: {TRIALS_FILE} is not there")
-    raise RunError(f"{given}: expected the folder of a sweep, or the name of one in runs/; found neither")
+    raise RunError(f"{given}: expected the folder of a sweep, or the name of one in {storage}/; found neither")
 
 
 def read_sweep(folder: Path) -> Sweep:

@@ -67,12 +67,12 @@ def training_step(cfg: CMLConfig, device: torch.device) -> None:
     memory_format = torch.channels_last if cfg.run.channels_last else torch.contiguous_format
     model = build_model(cfg, with_teacher=False).model.train()
     model = model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    size = cfg.data.batch_size, cfg.data.augment.crop_height, cfg.data.augment.crop_width
+    shape = size[0], 3, *size[1:]
     if device.type == "cuda" and cfg.run.cuda_graphs:
-        shape = cfg.data.batch_size, 3, cfg.data.augment.crop_height, cfg.data.augment.crop_width
         record_graphs(model, shape, cfg.run.precision, cfg.run.channels_last)
     optimizer = build_adam(list(model.parameters()), cfg.optim)
-    size = cfg.data.batch_size, cfg.data.augment.crop_height, cfg.data.augment.crop_width
-    images = torch.randint(0, 256, (size[0], 3, *size[1:]), dtype=torch.uint8, device=device)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
     maps = torch.randint(0, 2, (4, *size), device=device).float()
     targets = Targets(maps[0], maps[1], maps[2], maps[3], maps[0].bool())
     for _ in range(2):

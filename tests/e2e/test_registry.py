@@ -124,7 +124,7 @@ def test_only_what_is_better_becomes_the_champion(store: Store) -> None:
 
     worse = store.promote("1")
     assert worse.exit_code == 1
-    assert "refused: hmean: -.3333" in worse.output
+    assert "refused: hmean: 0.6667, -.3333" in worse.output
     assert store.champion() == 2
     tags = store.tags(1)
     assert (tags["promotion"], tags["promotion.over"], tags["promotion.hmean.champion"]) == ("refused", "2", "1.0000")

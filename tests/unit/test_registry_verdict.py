@@ -77,7 +77,8 @@ def test_a_slice_that_falls_by_more_than_the_limit_refuses(what: Slice) -> None:
     verdict = judge(version, champion, Limits())
     assert failed(verdict) == [f"slice {what}"]
     assert verdict.tags()[f"promotion.slice_{what}.verdict"] == "FAILED"
-    assert f"slice {what}: -.0250" in verdict.why
+    found = f"{verdict.tags()[f'promotion.slice_{what}']}, -.0250"
+    assert f"slice {what}: {found}" in verdict.why
     assert judge(version, champion, Limits(most_lost=0.03)).promoted
 
 

@@ -279,6 +279,9 @@ def test_what_is_no_sweep_is_told_in_one_line(folder: Path, tmp_path: Path, monk
         sweep_folder(Path("empty"))
     shutil.copytree(folder, tmp_path / "runs" / "mine")
     assert sweep_folder(Path("mine")) == Path("runs/mine")
+    assert sweep_folder(Path("mine"), tmp_path / "runs") == tmp_path / "runs" / "mine"
+    with pytest.raises(RunError, match=r"mine: expected the folder of a sweep, or the name of one in elsewhere/"):
+        sweep_folder(Path("mine"), Path("elsewhere"))
     assert sweep_folder(folder) == folder
     for text in ("{", "[]", '{"trials": 3}'):
         (folder / "trials.json").write_text(text)
